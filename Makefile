@@ -1,0 +1,61 @@
+# The course in two commands: `make course`, then `make lab`. Works with GNU make 3.81 (macOS) and newer.
+PROFILE ?= $(or $(BAIZE_PROFILE),laptop)
+NOTEBOOK ?= notebooks/00_start_here.ipynb
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help course lab test notebooks wheels clean
+
+help:
+	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
+	@echo 'make course PROFILE=ci    the same with a handful of dialogues, in a few minutes'
+	@echo 'make lab                  open JupyterLab on the first notebook'
+	@echo 'make test                 all tests; every notebook is run'
+	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
+	@echo 'make wheels               check that every pinned version can be installed on every system'
+	@echo 'make clean                remove .venv (never your runs/)'
+	@echo
+	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
+
+course: $(VENV)/course.stamp
+	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course
+
+lab: $(VENV)/course.stamp
+	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab '$(NOTEBOOK)'
+
+# The notebooks share one fresh folder and run in the order of their names, as the course does. No key is used.
+test: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@$(BIN)/python -m baize_nb.course --fetch
+	$(BIN)/pytest tests
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && set -x && \
+	env -u OPENAI_API_KEY -u BAIZE_TEACHER_URL -u BAIZE_TEACHER_MODEL HF_HUB_OFFLINE=1 BAIZE_PROFILE=ci BAIZE_RUNS="$$runs" \
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=400 -p no:cacheprovider notebooks
+
+notebooks: $(VENV)/test.stamp
+	BAIZE_PROFILE=laptop $(BIN)/python -m baize_nb.notebooks
+
+wheels: $(VENV)/test.stamp
+	$(BIN)/python tools/check_wheels.py
+
+clean:
+	rm -rf $(VENV)
+
+# --clear: whatever an interrupted run left there is no environment.
+$(VENV)/made.stamp:
+	@python=$$(sh tools/find_python.sh $(PYTHON)) && echo "Making $(VENV) with $$python" && \
+	"$$python" -m venv --clear $(VENV) && touch $@
+
+$(VENV)/course.stamp: pyproject.toml constraints.txt $(VENV)/made.stamp
+	@echo 'Installing the packages into $(VENV) (once; some minutes) ...'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+# The tests' packages come on top, so an environment for the tests is one for the course as well.
+$(VENV)/test.stamp: $(VENV)/course.stamp
+	@echo 'Installing what the tests need ...'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@

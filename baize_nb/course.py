@@ -1,0 +1,249 @@
+"""The whole course in one command: fetch the model, run notebooks 00–05 in order, say what came of it.
+
+Knows: the order of the notebooks, which artifacts each reads and writes, and what is still good from a former run.
+Does not know: how a notebook runs (notebooks.py) or what a stage does. Used by `make course`:
+
+    python -m baize_nb.course              the notebooks 00–05
+    python -m baize_nb.course FILE ...     only these
+    python -m baize_nb.course --fetch      only the embedded model
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+from . import artifacts, models, notebooks, profiles
+from .errors import CourseError
+
+READS = {
+    "02_self_chat": ("seeds.jsonl",),
+    "03_corpus_inspection": ("corpus.jsonl",),
+    "04_lora_finetuning": ("train.jsonl", "heldout.jsonl"),
+    "05_chat": ("adapter", "heldout.jsonl"),
+}
+WRITES = {
+    "01_seed_sampling": ("seeds.jsonl",),
+    "02_self_chat": ("corpus.jsonl",),
+    "03_corpus_inspection": ("train.jsonl", "heldout.jsonl"),
+    "04_lora_finetuning": ("adapter",),
+    "05_chat": ("before_after.json",),
+}
+ASKS_THE_TEACHER = ("00_start_here", "02_self_chat")
+TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
+# A cell that hangs must end some day; a slow laptop must not be cut off. GPU profiles may train for days: no bound.
+CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
+AGAIN = "run the same command again: it goes on from there."
+
+
+def main(arguments):
+    """Run the course; return the process's exit code. Every failure is a sentence on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console without UTF-8 shows ? for an arrow and goes on
+    try:
+        if arguments == ["--fetch"]:
+            models.embedded()
+        else:
+            run([Path(a).absolute() for a in arguments])
+        return 0
+    except CourseError as error:
+        print(f"\n{error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped; what was finished is kept. Run the same command to go on.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"\nThe system said: {error}. When that is mended, {AGAIN}", file=sys.stderr)
+    return 1
+
+
+def files():
+    """The course's notebooks 00–05, in order."""
+    found = sorted(notebooks.FOLDER.glob("0[0-5]_*.ipynb"))
+    if not found:
+        raise CourseError("There are no notebooks here. Run this in a clone of the course's repository.")
+    return found
+
+
+def run(paths):
+    """Execute these notebooks (none named: 00–05) in order, reusing what a former run finished; say what came of it."""
+    started = time.monotonic()
+    profile = profiles.current()
+    paths = paths or files()
+    # Kernels have notebooks/ as their working folder: a relative BAIZE_RUNS would mean another place there.
+    if os.environ.get("BAIZE_RUNS"):
+        os.environ["BAIZE_RUNS"] = str(Path(os.environ["BAIZE_RUNS"]).expanduser().absolute())
+    folder = artifacts.runs()
+    print(f"Profile {profile.name}; everything is written to {_shown(folder)}/", flush=True)
+    with _alone(folder):
+        if profile.base == "embedded":
+            models.embedded()
+        for number, path in enumerate(paths, 1):
+            _step(path, folder / "notebooks" / path.name, f"[{number}/{len(paths)}] {path.stem}")
+    print(f"\nDone in {clock(time.monotonic() - started)}.")
+    print("\n".join(summary(folder)))
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """One run of a profile at a time: two would write the same artifacts."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".course.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CourseError(f"Another run of the course is writing to {_shown(folder)}. Wait for it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _step(path, copy, label):
+    """One notebook: executed into `copy`, or left alone where its copy is up to date."""
+    notebook, state = notebooks.read(path), fingerprint(path)
+    if _finished(copy, state):
+        print(f"{label} … done before", flush=True)
+        return
+    limit = CELL_SECONDS.get(profiles.current().name)
+    with _Progress(label) as progress:
+        try:
+            notebooks.execute(notebook, path.parent, limit, progress.cell)
+        except notebooks.CellFailed as error:
+            progress.ending = "failed"
+            notebooks.write(notebooks.canonical(notebook), copy)
+            raise CourseError(
+                f"{path.stem} stopped at {error}\n"
+                f"To see it in its place: make lab NOTEBOOK={_shown(copy)}\nWhen it is mended, {AGAIN}"
+            ) from error
+        except KeyboardInterrupt:
+            progress.ending = "stopped"
+            raise
+    notebook = notebooks.canonical(notebook)
+    notebook.metadata["baize"] = {"fingerprint": state}
+    notebooks.write(notebook, copy)
+
+
+def fingerprint(path):
+    """Hex SHA-256 of all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
+    digest = hashlib.sha256()
+    package = sorted(Path(__file__).parent.rglob("*.py"))
+    read = [artifacts.runs() / name for name in READS.get(path.stem, ())]
+    for file in [path, *package, *(f for r in read for f in _contents(r))]:
+        digest.update(f"{file.name} {artifacts.sha256(file)}\n".encode())
+    if path.stem in ASKS_THE_TEACHER:
+        settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
+        digest.update(json.dumps([*settings, bool(os.environ.get("OPENAI_API_KEY"))]).encode())
+    return digest.hexdigest()
+
+
+def _contents(path):
+    """The file itself, or the files of a folder; none where there is nothing yet."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def _finished(copy, state):
+    """Whether a former run finished this notebook in the same state, and what it wrote is still there."""
+    if not all((artifacts.runs() / name).exists() for name in WRITES.get(copy.stem, ())):
+        return False
+    try:
+        return json.loads(copy.read_text(encoding="utf-8"))["metadata"]["baize"]["fingerprint"] == state
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class _Progress:
+    """The line of one notebook; on a terminal it is redrawn every second, elsewhere written once."""
+
+    def __init__(self, label):
+        self.label, self.ending, self.cells = label, "", ""
+        self.live = sys.stdout.isatty()
+        self.started = time.monotonic()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self):
+        print(f"{self.label} … ", end="", flush=True)
+        if self.live:
+            self._ticker.start()
+        return self
+
+    def cell(self, done, total):
+        """Called by `notebooks.execute` after each cell."""
+        self.cells = f"{done} of {total} cells, "
+
+    def _tick(self):
+        while not self._over.wait(1):
+            self._draw(self.cells + clock(time.monotonic() - self.started))
+
+    def _draw(self, text):
+        print(f"\r\x1b[K{self.label} … {text}", end="", flush=True)
+
+    def __exit__(self, *_):
+        self._over.set()
+        text = " after ".join(filter(None, (self.ending, clock(time.monotonic() - self.started))))
+        if self.live:
+            self._ticker.join()
+            self._draw(text)
+            print()
+        else:
+            print(text, flush=True)
+
+
+def _shown(path):
+    """A path as it can be typed after `make` in the checkout: relative to it where it lies inside, else absolute."""
+    path = Path(path).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def clock(seconds):
+    """Seconds as people say them: 12 s, 3 m 05 s, 1 h 02 m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} m {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} m"
+
+
+def summary(folder):
+    """Lines that close a run: corpus, adapter, held-out loss, one question before and after. Only what is there."""
+    lines = []
+    corpus, adapter, answers = folder / "corpus.jsonl", folder / "adapter", folder / "before_after.json"
+    if corpus.is_file():
+        count = sum(1 for line in corpus.open(encoding="utf-8") if line.strip())
+        lines.append(f"Corpus: {_shown(corpus)} ({count} dialogues, {corpus.stat().st_size:,} bytes)")
+    if adapter.is_dir():
+        lines.append(f"Adapter: {_shown(adapter)}")
+        run = _json(folder / "adapter.manifest.json").get("run", {})
+        before, after = run.get("loss_before"), run.get("loss_after")
+        if before is not None and after is not None:
+            lines.append(f"Held-out loss: {before:.3f} → {after:.3f} (lower is better)")
+    if answers.is_file():
+        lines += [_told(key, text) for key, text in _json(answers).items() if key in ("question", "before", "after")]
+    if (folder / "notebooks").is_dir():
+        lines.append(f"The executed notebooks: {_shown(folder / 'notebooks')}/. To work in them: make lab")
+    return lines
+
+
+def _json(path):
+    """A JSON object from a file; empty where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _told(key, text):
+    """A labelled paragraph, wrapped and indented."""
+    label = f"{key.capitalize() + ':':10}"
+    return textwrap.fill(" ".join(str(text).split()) or "(nothing)", 100, initial_indent=label, subsequent_indent=" " * 10)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

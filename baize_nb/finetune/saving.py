@@ -1,0 +1,152 @@
+"""What a training run leaves on disk: the adapter, its manifest, and checkpoints while it is under way.
+
+Knows: how to tell whether something on disk came from the same data and settings. Does not know: how to train.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .. import artifacts, models
+from ..errors import CourseError
+
+WEIGHTS = "adapter_model.safetensors"
+KNOBS = (
+    "rank", "alpha", "dropout", "targets", "learning_rate", "epochs", "batch_size", "micro_batch_size",
+    "max_length", "warmup_steps", "eval_steps", "dtype",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """Result of `train`. Losses are means in nats per learned token.
+
+    adapter  : folder of the trained adapter.
+    loss_before, loss_after : held-out loss before the first and after the last step.
+    history  : [(step, training loss)]. heldout : [(step, held-out loss)].
+    steps    : optimizer steps. tokens : tokens trained on, without padding. seconds : of this run's training,
+               looks at the held-out loss included; where it was resumed, since then.
+    """
+
+    adapter: Path
+    loss_before: float
+    loss_after: float
+    history: list = field(default_factory=list)
+    heldout: list = field(default_factory=list)
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def recipe(train, validation, base, profile):
+    """Everything that decides the result: base model, settings, and SHA-256 of the dialogues, as json would read it."""
+    wanted = {
+        "base": base,
+        "settings": {name: getattr(profile, name) for name in KNOBS},
+        "data": {"train": _digest(train), "heldout": _digest(validation)},
+    }
+    return json.loads(json.dumps(wanted))
+
+
+def _digest(dialogues):
+    """SHA-256 of the messages of dialogues, in order, and their number."""
+    text = json.dumps([d.messages for d in dialogues], ensure_ascii=False)
+    return {"dialogues": len(dialogues), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def finished(out, wanted):
+    """The `Run` that already wrote `out` from the same recipe, or None."""
+    try:
+        manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text(encoding="utf-8"))
+        if not (out / WEIGHTS).is_file() or any(manifest[k] != v for k, v in wanted.items()):
+            return None
+        run = manifest["run"]
+        pairs = {name: [tuple(pair) for pair in run[name]] for name in ("history", "heldout")}
+        return Run(out, **{**run, **pairs})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no manifest, or not one of ours: train
+
+
+def prepare(folder, wanted):
+    """Make the checkpoint folder ready; return the checkpoint to resume from, or None to start anew."""
+    mark = folder / "recipe.json"
+    try:
+        same = json.loads(mark.read_text(encoding="utf-8")) == wanted
+    except (OSError, ValueError):
+        same = False
+    last = last_checkpoint(folder) if same else None
+    if last is not None:
+        print(f"Going on from {artifacts.show(last)}, which an interrupted run of the same data and settings left.")
+        return last
+    if last_checkpoint(folder) is not None:
+        print(f"{artifacts.show(folder)} came from other data or settings: starting anew.")
+    shutil.rmtree(folder, ignore_errors=True)
+    artifacts.write_text(mark, json.dumps(wanted, indent=2) + "\n")
+    return None
+
+
+def last_checkpoint(folder):
+    """The newest checkpoint that was written whole, or None. Trainer writes trainer_state.json last."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            found.append((json.loads((path / "trainer_state.json").read_text())["global_step"], path))
+        except (OSError, ValueError, KeyError):
+            continue  # torn: the run was killed while it wrote this one
+    return max(found)[1] if found else None
+
+
+def base_name(base):
+    """How an adapter names its base model: a hub id as it is, a folder by its last part, never this machine's path."""
+    if base == "embedded":
+        return f"{models.NAME} (embedded)"
+    return Path(base).name if Path(base).exists() else base
+
+
+def save_adapter(model, out, base):
+    """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all."""
+    temporary = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        model.peft_config["default"].base_model_name_or_path = base_name(base)
+        # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
+        model.save_pretrained(temporary, save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
+        temporary.chmod(0o755)  # made private, as is the file of weights; an artifact is meant to be shared
+        (temporary / WEIGHTS).chmod(0o644)
+        _replace(temporary, out)
+    except Exception as error:  # safetensors reports a full disk by an error class of its own
+        raise CourseError(
+            f"Could not write the adapter to {artifacts.show(out)} ({error}); what was there before is unchanged, and "
+            "the last checkpoint is kept. Free some space and run this again: it goes on from there."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(new, out):
+    """Put the folder `new` in place of `out`; a folder can't be replaced in one move, so the old one steps aside."""
+    old = new.with_name(new.name + ".old")
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_manifest(run, wanted, encoded, sources):
+    """Write the manifest of a run beside its adapter."""
+    facts = {k: v for k, v in asdict(run).items() if k != "adapter"}
+    said = {name: str(rows) for name, rows in encoded.items()}
+    artifacts.write_manifest(
+        run.adapter, "baize_nb.finetune.train (notebook 04)", sources=sources, **wanted, encoded=said, run=facts
+    )

