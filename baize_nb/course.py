@@ -14,12 +14,12 @@ import json
 import os
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
 from . import artifacts, models, notebooks, profiles
 from .errors import CourseError
+from .progress import Progress, clock
 
 READS = {
     "02_self_chat": ("seeds.jsonl",),
@@ -111,15 +111,13 @@ def _step(path, copy, label):
         print(f"{label} … done before", flush=True)
         return
     limit = CELL_SECONDS.get(profiles.current().name)
-    with _Progress(label) as progress:
+    with Progress(label) as progress:
         try:
             notebooks.execute(notebook, path.parent, limit, progress.cell)
         except notebooks.CellFailed as error:
             progress.ending = "failed"
-            notebooks.write(notebooks.canonical(notebook), copy)
             raise CourseError(
-                f"{path.stem} stopped at {error}\n"
-                f"To see it in its place: make lab NOTEBOOK={_shown(copy)}\nWhen it is mended, {AGAIN}"
+                f"{path.stem} stopped at {error}\n{_keep(notebook, copy)}\nWhen it is mended, {AGAIN}"
             ) from error
         except KeyboardInterrupt:
             progress.ending = "stopped"
@@ -127,6 +125,15 @@ def _step(path, copy, label):
     notebook = notebooks.canonical(notebook)
     notebook.metadata["baize"] = {"fingerprint": state}
     notebooks.write(notebook, copy)
+
+
+def _keep(notebook, copy):
+    """Write the copy that stopped; return the sentence that says where it is, or why it could not be kept."""
+    try:
+        notebooks.write(notebooks.canonical(notebook), copy)
+    except CourseError as error:
+        return str(error)
+    return f"To see it in its place: make lab NOTEBOOK={_shown(copy)}"
 
 
 def fingerprint(path):
@@ -157,58 +164,10 @@ def _finished(copy, state):
         return False
 
 
-class _Progress:
-    """The line of one notebook; on a terminal it is redrawn every second, elsewhere written once."""
-
-    def __init__(self, label):
-        self.label, self.ending, self.cells = label, "", ""
-        self.live = sys.stdout.isatty()
-        self.started = time.monotonic()
-        self._over = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self):
-        print(f"{self.label} … ", end="", flush=True)
-        if self.live:
-            self._ticker.start()
-        return self
-
-    def cell(self, done, total):
-        """Called by `notebooks.execute` after each cell."""
-        self.cells = f"{done} of {total} cells, "
-
-    def _tick(self):
-        while not self._over.wait(1):
-            self._draw(self.cells + clock(time.monotonic() - self.started))
-
-    def _draw(self, text):
-        print(f"\r\x1b[K{self.label} … {text}", end="", flush=True)
-
-    def __exit__(self, *_):
-        self._over.set()
-        text = " after ".join(filter(None, (self.ending, clock(time.monotonic() - self.started))))
-        if self.live:
-            self._ticker.join()
-            self._draw(text)
-            print()
-        else:
-            print(text, flush=True)
-
-
 def _shown(path):
     """A path as it can be typed after `make` in the checkout: relative to it where it lies inside, else absolute."""
     path = Path(path).absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def clock(seconds):
-    """Seconds as people say them: 12 s, 3 m 05 s, 1 h 02 m."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} m {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} m"
 
 
 def summary(folder):
@@ -241,8 +200,8 @@ def _json(path):
 
 def _told(key, text):
     """A labelled paragraph, wrapped and indented."""
-    label = f"{key.capitalize() + ':':10}"
-    return textwrap.fill(" ".join(str(text).split()) or "(nothing)", 100, initial_indent=label, subsequent_indent=" " * 10)
+    label, words = f"{key.capitalize() + ':':10}", " ".join(str(text).split())
+    return textwrap.fill(words or "(nothing)", 100, initial_indent=label, subsequent_indent=" " * len(label))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -208,7 +209,10 @@ def _attach(model, adapter):
     if not (Path(adapter) / "adapter_config.json").is_file():
         raise CourseError(f"{artifacts.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
-        return PeftModel.from_pretrained(model, str(adapter))
+        with warnings.catch_warnings():
+            # peft asks transformers for an attribute by its former name: their business, not the reader's.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return PeftModel.from_pretrained(model, str(adapter))
     except (RuntimeError, ValueError) as error:
         raise CourseError(
             f"The adapter in {artifacts.show(adapter)} does not fit this base model: it was trained on another one, "

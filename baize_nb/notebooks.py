@@ -85,8 +85,6 @@ def execute(notebook, folder, limit=None, on_cell=lambda done, total: None):
 @contextlib.contextmanager
 def _kernel(client):
     """A kernel for the length of the block. What it says about itself goes nowhere: a notebook keeps what cells say."""
-    from jupyter_core.utils import run_sync
-
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(client.setup_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
@@ -97,7 +95,8 @@ def _kernel(client):
         try:
             yield
         except KeyboardInterrupt:
-            run_sync(client.km.interrupt_kernel)()  # the running cell hears of it too and closes its files
+            # The end of the kernel interrupts the running cell, which closes its files; nobody awaits its outcome.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise
 
 

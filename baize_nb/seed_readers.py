@@ -36,7 +36,7 @@ def find_column(where, columns, column):
     for candidate in [column.strip().lower()] if column else COLUMNS:
         if candidate in columns:
             return candidate
-    asked = repr(column) if column else f"any of {', '.join(COLUMNS)}"
+    asked = repr(column) if column else f"called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
     found = ", ".join(map(repr, columns))
     raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one.")
 
@@ -94,8 +94,11 @@ def _jsonl(path):
         try:
             row = json.loads(line)
             json.dumps(row, ensure_ascii=False).encode()  # half an emoji (\ud83d alone) reads but can never be written
-        except ValueError as error:
-            raise CourseError(f"{where}: not JSON ({error}). Write one JSON object a line.") from error
+        except json.JSONDecodeError as error:
+            fault = f"at column {error.colno}: {error.msg}"
+            raise CourseError(f"{where}: not JSON ({fault}). Write one JSON object a line.") from error
+        except UnicodeEncodeError as error:
+            raise CourseError(f"{where}: holds half a character (such as \\ud83d alone). Delete it.") from error
         if not isinstance(row, dict):
             raise CourseError(f'{where}: expected an object such as {{"text": "…"}}, found {line[:40]!r}.')
         yield where, row

@@ -25,7 +25,7 @@ _NOTES = {"limit": "cut at the token limit", "stopped": "stopped here"}
 
 # JupyterLab's own colours where it has them, so that a dark theme stays dark; see-through greys elsewhere.
 _STYLE = """<style>
-.bz-chat {line-height: 1.45; padding: 2px 10px 6px 2px; color: var(--jp-content-font-color1, inherit)}
+.bz-chat {line-height: 1.45; padding: 2px 8px 8px; color: var(--jp-content-font-color1, inherit)}
 .bz-chat .bz-who {font-size: .8em; margin: .7em .2em .15em; color: var(--jp-content-font-color2, inherit)}
 .bz-chat .bz-bubble {padding: .45em .8em; border-radius: 8px; overflow-wrap: anywhere; max-width: 44em;
   width: fit-content; box-sizing: border-box; border: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35))}
@@ -40,6 +40,9 @@ _STYLE = """<style>
 .bz-chat pre {overflow-x: auto; margin: .4em 0; padding: .5em .7em; border-radius: 4px; line-height: 1.35;
   background: var(--jp-cell-editor-background, rgba(128, 128, 128, .12)); color: inherit}
 .bz-chat code {font-family: var(--jp-code-font-family, monospace); font-size: .92em; background: none; color: inherit}
+.bz-chat a {color: var(--jp-content-link-color, inherit); text-decoration: underline}
+.bz-chat table {border-collapse: collapse}
+.bz-chat blockquote {margin: .4em 0; padding-left: .8em; border-left: 3px solid var(--jp-border-color1, #999)}
 .bz-chat td, .bz-chat th {border: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35)); padding: .15em .5em}
 .bz-chat .bz-note {font-size: .8em; font-style: italic; margin: .1em .3em; opacity: .8}
 .bz-chat .bz-empty {color: var(--jp-content-font-color2, inherit)}
@@ -82,6 +85,7 @@ class ChatWidget:
         self.picker.observe(lambda _: self._refresh(), "value")
         # The newest message stays in sight: a column that is filled from below keeps its scroll position there.
         scroll = {"max_height": "26em", "overflow": "hidden auto", "display": "flex", "flex_flow": "column-reverse"}
+        scroll |= {"border": "1px solid var(--jp-border-color2, rgba(128, 128, 128, .35))", "margin": "4px 2px"}
         line = widgets.Box([self.text, self.send, self.stop, self.clear], layout={"flex_flow": "row wrap"})
         rows = [widgets.Box([self.view], layout=scroll), line, self.status]
         self.box = widgets.VBox([self.picker, *rows] if len(names) > 1 else rows)
@@ -201,7 +205,7 @@ class ChatWidget:
 def bubble(name, role, content, end=None):
     """One message as HTML. What a person typed is shown as typed; a model's Markdown is rendered, safely."""
     who = "You" if role == "user" else markdown.plain(name)
-    body = markdown.plain(content) if role == "user" else markdown.render(content or "(no words)")
+    body = markdown.plain(content) if role == "user" else markdown.render(content or "*(no words)*")
     note = f'<div class="bz-note">{_NOTES[end]}</div>' if end in _NOTES else ""
     said = f'<div class="bz-bubble">{body}</div>'
     return f'<div class="bz-{role}"><div class="bz-who">{who}</div>{said}{note}</div>'

@@ -11,7 +11,7 @@ import time
 import nbformat
 import pytest
 
-from baize_nb import artifacts, course, notebooks
+from baize_nb import artifacts, course, notebooks, progress
 
 COMMAND = [sys.executable, "-m", "baize_nb.course"]
 
@@ -136,6 +136,15 @@ def test_full_disk_loses_nothing(tmp_path):
     assert copy.read_bytes() == before and [p.name for p in copy.parent.iterdir()] == ["1.ipynb"]
 
 
+def test_full_disk_does_not_hide_the_cell_that_failed(tmp_path):
+    copies = tmp_path / "runs" / "ci" / "notebooks"
+    copies.parent.mkdir(parents=True)
+    copies.write_text("a file where the folder should be")
+    done = run(notebook(tmp_path / "1.ipynb", "1 / 0"), tmp_path=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "code cell 1 (`1 / 0`): ZeroDivisionError" in done.stderr and "Could not write" in done.stderr
+
+
 def test_ctrl_c_keeps_what_was_finished_and_tells_the_cell(tmp_path):
     first = notebook(tmp_path / "1_a.ipynb", "1")
     mark = tmp_path / "mark"
@@ -227,4 +236,4 @@ def test_summary_tells_what_is_there(folder):
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.6, "1 m 00 s"), (185, "3 m 05 s"), (3720, "1 h 02 m")])
 def test_clock(seconds, said):
-    assert course.clock(seconds) == said
+    assert progress.clock(seconds) == said

@@ -4,6 +4,7 @@ import json
 import resource
 import runpy
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from baize_nb.corpus import Dialogue
 from baize_nb.errors import CourseError
 from baize_nb.finetune import saving, training
 from baize_nb.finetune.loss import learned, projecting_only, rows_loss
-from baize_nb.finetune.trainer import AssistantTrainer
+from baize_nb.finetune.trainer import AssistantTrainer, ByLength
 from baize_nb.plots import training as figures
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/04_lora_finetuning.py"))
@@ -215,31 +216,45 @@ def gradients(model):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("micro", [1, 2, 4])
-def test_step_gradient_is_the_token_weighted_sum_over_dialogues(lora, tokenizer, micro, tmp_path):
+def step_gradients(model, rows, micro, folder):
+    """Gradients of one optimizer step of our Trainer, its loss, and the number of learned tokens."""
+    arguments = training._arguments(folder, replace(TINY, batch_size=4, micro_batch_size=micro), None)
+    assert arguments.gradient_accumulation_steps * micro == 4
+    trainer = AssistantTrainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows, pad_id=2)
+    batches = [finetune.collate(rows[i : i + micro], 2) for i in range(0, 4, micro)]
+    items = trainer._get_num_items_in_batch(batches, "cpu")
+    trainer.current_gradient_accumulation_steps = len(batches)
+    model.zero_grad()
+    losses = [trainer.training_step(model, batch, items) for batch in batches]
+    return gradients(model), sum(losses).item(), items
+
+
+def test_step_gradient_is_the_token_weighted_sum_over_dialogues(lora, tokenizer, tmp_path):
     rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
     counts = [sum(label != IGNORE for label in row["labels"]) for row in rows]
     lora.zero_grad()
     for row, count in zip(rows, counts, strict=True):
         (lora(**finetune.collate([row], 2)).loss * count / sum(counts)).backward()
-    reference = gradients(lora)
-
-    profile = replace(TINY, batch_size=4, micro_batch_size=micro)
-    arguments = training._arguments(tmp_path, profile, None)
-    assert arguments.gradient_accumulation_steps * micro == 4
-    trainer = AssistantTrainer(model=lora, args=arguments, train_dataset=rows, eval_dataset=rows, pad_id=2)
-    batches = [finetune.collate(rows[i : i + micro], 2) for i in range(0, 4, micro)]
-    items = trainer._get_num_items_in_batch(batches, "cpu")
-    assert items == sum(counts)
-    lora.zero_grad()
-    trainer.current_gradient_accumulation_steps = len(batches)
-    losses = [trainer.training_step(lora, batch, items) for batch in batches]
-    ours = gradients(lora)
-    assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 30
+    reference, loss = gradients(lora), rows_loss(lora, rows, 2)
     largest = max(g.abs().max() for g in reference.values())
-    for name in ours:
-        assert torch.allclose(ours[name], reference[name], atol=1e-4 * largest), name
-    assert sum(losses).item() == pytest.approx(rows_loss(lora, rows, 2), abs=1e-5)
+    for micro in (1, 2, 4):
+        ours, step_loss, items = step_gradients(lora, rows, micro, tmp_path)
+        assert items == sum(counts) and step_loss == pytest.approx(loss, abs=1e-5)
+        assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 30
+        for name in ours:
+            assert torch.allclose(ours[name], reference[name], atol=1e-4 * largest), (micro, name)
+
+
+def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
+    rows = [{"input_ids": [0] * n} for n in range(1, 65)]
+    sampler = ByLength(4, dataset=rows)
+    orders = []
+    for epoch in (0, 1, 1):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[1] == orders[2] != orders[0] and sorted(orders[0]) == list(range(64))
+    lengths = [len(rows[i]["input_ids"]) for i in orders[0]]
+    assert finetune.padding_share(lengths, 4) < 0.5 * finetune.padding_share([*range(1, 65, 2), *range(64, 0, -2)], 64)
 
 
 def test_looking_at_the_loss_leaves_the_model_as_it_was(lora, tokenizer):
@@ -383,17 +398,30 @@ def test_targets_that_the_model_lacks_are_named(base):
         training.add_lora(base[0], replace(TINY, targets=("no_such_layer",)))
 
 
+@contextmanager
+def disk_full_after(size):
+    """No file can grow beyond `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 3_000_000], ids=["weights", "optimizer"])
+def test_full_disk_at_a_checkpoint_is_said(tmp_path, size):
+    with disk_full_after(size), pytest.raises(CourseError, match="Could not write a checkpoint"):
+        finetune.train(DIALOGUES[1:2], DIALOGUES[1:2], out=tmp_path / "adapter", profile=TINY)
+    assert saving.last_checkpoint(tmp_path / "adapter.checkpoints") is None
+
+
 def test_full_disk_leaves_the_old_adapter(lora, tmp_path):
     out = tmp_path / "adapter"
     out.mkdir()
     (out / "old").write_text("still here")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # as if the disk were full after 10 kB
-    try:
-        with pytest.raises(CourseError, match="Free some space"):
-            saving.save_adapter(lora, out, "embedded")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with disk_full_after(10_000), pytest.raises(CourseError, match="Free some space"):
+        saving.save_adapter(lora, out, "embedded")
     assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
     assert (out / "old").read_text() == "still here"
     saving.save_adapter(lora, out, "embedded")

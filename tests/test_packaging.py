@@ -82,7 +82,7 @@ def test_package_declares_every_import():
     providers = metadata.packages_distributions()
     runtime = set(requirements(PROJECT["dependencies"]))
     # What transformers, pandas and ipykernel cannot be without comes with them.
-    runtime |= {"numpy", "safetensors", "ipython", "jupyter-core", "traitlets"}
+    runtime |= {"numpy", "safetensors", "ipython", "traitlets"}
     extras = PROJECT["optional-dependencies"]
     allowed = runtime | set(requirements(extras["gpu"] + extras["scale"]))
     assert not {n for n in found if not allowed.intersection(map(canonicalize_name, providers.get(n, [n])))}

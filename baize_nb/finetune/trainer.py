@@ -8,6 +8,8 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from .. import artifacts
+from ..errors import CourseError
 from .loss import learned, projecting_only, rows_loss
 from .tokens import collate
 
@@ -17,7 +19,7 @@ SEED = 0
 class ByLength(LengthGroupedSampler):
     """Dialogues of like length side by side, in an order that only the seed and the epoch decide.
 
-    Trainer's own sampler draws from the global random numbers, so a run resumed in its second epoch meets other batches.
+    Trainer's own draws from the global random numbers, so a run resumed in its second epoch would meet other batches.
     """
 
     epoch = 0
@@ -54,6 +56,16 @@ class AssistantTrainer(Trainer):
         """As Trainer's for group_by_length, in an order of its own for each epoch."""
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return ByLength(size, dataset=train_dataset or self.train_dataset)
+
+    def _save_checkpoint(self, *args, **kwargs):
+        """As Trainer's; a full disk is said in plain words."""
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except Exception as error:  # torch and safetensors report a full disk by error classes of their own
+            raise CourseError(
+                f"Could not write a checkpoint to {artifacts.show(self.args.output_dir)} ({error}). "
+                "Free some space and run this again: it goes on from the last whole checkpoint."
+            ) from error
 
     def evaluate(self, *args, **kwargs):
         """Held-out loss of the whole evaluation set, every token weighing the same; Trainer's own weighs batches."""

@@ -162,11 +162,6 @@ def _run(trainer, folder, resume):
             f"Out of memory with {trainer.args.per_device_train_batch_size} dialogues per forward pass. Halve "
             "micro_batch_size (the result stays the same) or lower max_length in the profile."
         ) from error
-    except OSError as error:
-        raise CourseError(
-            f"Could not write a checkpoint to {artifacts.show(folder)} ({error.strerror or error}). "
-            "Free some space and run this again: it goes on from the last whole checkpoint."
-        ) from error
 
 
 def _series(state, name):

@@ -15,7 +15,7 @@ def topics(counts, top=7):
     fig, axes = style.figure(7, 1.9 * rows, columns=2, rows=rows, sharex=True)
     for ax, (source, found) in zip(axes, counts.items(), strict=False):
         best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:top][::-1]
-        ax.barh([name for name, _ in best], [count for _, count in best], **style.bars(1))
+        ax.barh([name for name, _ in best], [count for _, count in best], color=style.LIGHT)
         style.label(ax, f"{source}: {len(found)} topics")
         ax.tick_params(labelsize=8, labelbottom=True)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -70,13 +70,13 @@ def overlap(names, matrix):
 
     names : sources. matrix : one list of shares per source, in the order of `names`.
     """
-    fig, ax = style.figure(5.4, 3.4)
+    fig, ax = style.figure(7, 0.8 + 0.55 * len(names))
     ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1, aspect="auto")
     for row, values in enumerate(matrix):
         for column, value in enumerate(values):
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelsize=8)
     style.label(ax, "Vocabulary in common")
     return fig

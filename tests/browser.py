@@ -1,0 +1,192 @@
+"""A real JupyterLab and a real Chromium for the browser tests. Both are gone when the `with` block ends.
+
+Knows: how to start, drive and end them. Does not know: what the notebooks should show.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Everything of a notebook is in the page, not only what is in sight; no question about news on the first visit.
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+STATE = """() => {
+    const model = window.jupyterapp.shell.currentWidget?.content?.model;
+    if (!model) return null;
+    const cells = [...model.cells].filter(c => c.type === 'code' && c.sharedModel.source.trim());
+    const outputs = cells.flatMap(c => c.outputs.toJSON());
+    return {
+        cells: cells.length,
+        done: cells.filter(c => c.executionCount !== null).length,
+        errors: outputs.filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`),
+    };
+}"""
+
+
+def executable():
+    """Path of a Chromium or Chrome of this system, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def copy_notebooks(folder):
+    """A copy of the course's notebooks in `folder`, without outputs: what is seen there was made there."""
+    shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for path in folder.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, path)
+
+
+class Lab:
+    """A running JupyterLab. `address`: its URL without the token."""
+
+    def __init__(self, notebooks, work):
+        self.token = secrets.token_hex(16)
+        self.address = f"http://127.0.0.1:{_free_port()}"
+        self.log = work / "lab.log"
+        for name, values in SETTINGS.items():
+            path = work / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        self._process = self._start(notebooks, work)
+
+    def _start(self, notebooks, work):
+        """The server's process, of nobody's settings but ours."""
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
+        command += ["--ip=127.0.0.1", f"--port={self.address.rsplit(':', 1)[1]}", "--ServerApp.port_retries=0"]
+        command += [f"--ServerApp.root_dir={notebooks}", f"--IdentityProvider.token={self.token}"]
+        folders = {f"JUPYTER_{kind}_DIR": work / kind.lower() for kind in ("CONFIG", "DATA", "RUNTIME")}
+        folders |= {f"JUPYTERLAB_{kind}_DIR": work / kind.lower() for kind in ("SETTINGS", "WORKSPACES")}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHONPATH": path}
+        with self.log.open("w") as log:
+            return subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
+
+    def ready(self, seconds=60):
+        """Wait until it answers."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                return self.ask("GET", "/api/status")
+            time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-2000:]}")
+
+    def ask(self, method, path):
+        """What the server's API answers, from JSON."""
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(self.address + path, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.loads(reply.read() or "null")
+
+    def end_kernels(self):
+        """Shut every kernel down by the API, so that each can end what it started itself; kill what is left then.
+
+        A kernel's child that outlives it would belong to nobody afterwards, so the family is counted beforehand.
+        """
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        for kernel in self.ask("GET", "/api/kernels"):
+            with contextlib.suppress(urllib.error.HTTPError):
+                self.ask("DELETE", f"/api/kernels/{kernel['id']}")
+        for left in psutil.wait_procs(family, timeout=15)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+
+    def close(self):
+        """End the kernels, then the server, whatever state they are in."""
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            self.end_kernels()
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _free_port():
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Page:
+    """One browser tab with JupyterLab in it. `tab` is playwright's page."""
+
+    def __init__(self, tab, lab):
+        self.tab, self.lab = tab, lab
+
+    def run_all(self, name, seconds):
+        """Open a notebook, run all of it, wait for the last cell; return the errors that stand in its outputs."""
+        self.tab.goto(f"{self.lab.address}/lab/tree/{name}?token={self.lab.token}&reset")
+        kernel = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel"
+        self.tab.wait_for_function(f"() => {kernel}?.status === 'idle'", timeout=90_000)
+        self.command("notebook:run-all-cells")
+        end = time.monotonic() + seconds
+        while True:
+            state = self.tab.evaluate(STATE)
+            if state["errors"] or state["done"] == state["cells"]:
+                return state["errors"]
+            if time.monotonic() > end:
+                raise AssertionError(f"{name}: {state['done']} of {state['cells']} cells done after {seconds} s")
+            time.sleep(0.5)
+
+    def command(self, name, arguments=None):
+        """Start one of JupyterLab's commands without waiting for its end."""
+        self.tab.evaluate(
+            "([name, given]) => { window.jupyterapp.commands.execute(name, given ?? undefined); }", [name, arguments]
+        )
+
+    def theme(self, name):
+        """Change to a theme and wait until it is there."""
+        self.command("apputils:change-theme", {"theme": name})
+        self.tab.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name, timeout=30_000)
+
+    def picture(self, name, of=None):
+        """A screenshot into $BAIZE_SCREENSHOTS, where that is set. of : a locator, else the whole window."""
+        if folder := os.environ.get("BAIZE_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (of or self.tab).screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+@contextlib.contextmanager
+def laboratory(work):
+    """A `Lab` on a copy of the notebooks, in folder `work`."""
+    copy_notebooks(work / "notebooks")
+    lab = Lab(work / "notebooks", work)
+    try:
+        lab.ready()
+        yield lab
+    finally:
+        lab.close()
+
+
+@contextlib.contextmanager
+def page(lab, width=1280, height=900):
+    """A `Page` in a browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=executable(), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        try:
+            yield Page(browser.new_page(viewport={"width": width, "height": height}), lab)
+        finally:
+            browser.close()
