@@ -36,6 +36,7 @@ test: $(VENV)/test.stamp
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=400 -p no:cacheprovider notebooks
 
 notebooks: $(VENV)/test.stamp
+	$(BIN)/ruff format notebooks
 	BAIZE_PROFILE=laptop $(BIN)/python -m baize_nb.notebooks
 
 wheels: $(VENV)/test.stamp

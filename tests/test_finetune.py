@@ -393,6 +393,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert not (tmp_path / "adapter").exists()
 
 
+def test_more_than_one_process_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CourseError, match="one process"):
+        finetune.train(DIALOGUES, DIALOGUES[:1], out=tmp_path / "adapter", profile=TINY)
+
+
 def test_targets_that_the_model_lacks_are_named(base):
     with pytest.raises(CourseError, match="targets"):
         training.add_lora(base[0], replace(TINY, targets=("no_such_layer",)))

@@ -22,8 +22,8 @@ def learned(labels):
 def projecting_only(model, keep):
     """Inside, the model's logits have shape (number of True in keep, vocabulary): those positions only.
 
-    A hook on the projection rather than a call of the layers below it, so that the model is still called as a whole:
-    wrappers for several GPUs depend on that.
+    A hook on the projection rather than a call of the layers below it, so that the model is still called as a whole,
+    with whatever Trainer has put around it (autocast, for one).
     """
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][:, :-1][keep],))
     try:

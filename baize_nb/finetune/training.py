@@ -33,6 +33,8 @@ def train(train, validation, base="embedded", out=None, profile=None, sources=()
     Checkpoints lie in `<out>.checkpoints/` until the adapter is written; an interrupted run goes on from the last one.
     Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise CourseError("finetune.train runs in one process. Start it with plain python, not with a launcher.")
     profile = profile or profiles.current()
     out = Path(out) if out is not None else artifacts.runs() / "adapter"
     wanted = saving.recipe(train, validation, base, profile)
@@ -48,7 +50,8 @@ def train(train, validation, base="embedded", out=None, profile=None, sources=()
     for name, rows in encoded.items():
         print(f"{name:8}{rows}")
     model = add_lora(model, profile)
-    run = _fit(model, tokenizer, encoded, out, profile, wanted, base)
+    run = _fit(model, tokenizer, encoded, out, profile, wanted)
+    saving.save_adapter(model, out, base)
     saving.save_manifest(run, wanted, encoded, sources)
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
     print(f"Adapter in {artifacts.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
@@ -82,8 +85,8 @@ def _checkpoints(out):
     return out.with_name(out.name + ".checkpoints")
 
 
-def _fit(model, tokenizer, encoded, out, profile, wanted, base):
-    """Run Trainer to the end, save the adapter, return the Run."""
+def _fit(model, tokenizer, encoded, out, profile, wanted):
+    """Run Trainer to the end; return the Run, whose adapter is still to be saved."""
     folder = _checkpoints(out)
     resume = saving.prepare(folder, wanted)
     progress = _Progress()
@@ -102,8 +105,6 @@ def _fit(model, tokenizer, encoded, out, profile, wanted, base):
     if progress.evaluated != state.global_step:
         trainer.evaluate()
     heldout = _series(state, "eval_loss")
-    if trainer.is_world_process_zero():
-        saving.save_adapter(model, out, base)
     return saving.Run(
         adapter=out,
         loss_before=heldout[0][1],
@@ -118,13 +119,13 @@ def _fit(model, tokenizer, encoded, out, profile, wanted, base):
 
 def _arguments(folder, profile, resume):
     """The profile in Trainer's words."""
-    gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", 1))
+    gpu = torch.cuda.is_available()
     every = max(1, profile.eval_steps // 5)  # an interruption loses at most this many steps
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=profile.epochs,
         per_device_train_batch_size=profile.micro_batch_size,
-        gradient_accumulation_steps=max(1, profile.batch_size // (profile.micro_batch_size * processes)),
+        gradient_accumulation_steps=max(1, profile.batch_size // profile.micro_batch_size),
         learning_rate=profile.learning_rate,
         warmup_steps=profile.warmup_steps,
         eval_strategy="steps",
@@ -143,8 +144,7 @@ def _arguments(folder, profile, resume):
         disable_tqdm=True,
         report_to="none",
     )
-    # In one process Trainer would split each batch over all GPUs, which the masked projection can't follow. For more
-    # than one GPU start one process each: `accelerate launch`.
+    # Trainer would split each batch over all GPUs that it finds, which the masked projection can't follow.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -184,9 +184,8 @@ class _Progress(TrainerCallback):
                     f"The {words} at step {state.global_step} is {logs[name]}: training has come apart. "
                     "Lower learning_rate in the profile, or use dtype float32."
                 )
-            if state.is_world_process_zero:
-                at = f"step {state.global_step:3} of {state.max_steps}"
-                print(f"{at} · {words} {float(logs[name]):.3f} · {time.monotonic() - self.start:.0f} s", flush=True)
+            at = f"step {state.global_step:3} of {state.max_steps}"
+            print(f"{at} · {words} {float(logs[name]):.3f} · {time.monotonic() - self.start:.0f} s", flush=True)
 
     def on_evaluate(self, args, state, control, **kwargs):
         self.evaluated = state.global_step
