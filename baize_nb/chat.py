@@ -142,6 +142,9 @@ class ChatSession:
         said = []
         while len(said) < self.max_new_tokens:
             logits = penalise(self._reader.logits(ids + said), said, self.repetition_penalty)
+            if not said:  # after a short training the stop can come before the first word; an answer has one at least
+                logits = logits.clone()
+                logits[self.tokenizer.eos_token_id] = float("-inf")
             said.append(pick(logits, self.temperature, self.top_p, self._generator))
             yield said[-1]
 

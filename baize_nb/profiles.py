@@ -73,7 +73,7 @@ LAPTOP = Profile(
     warmup_steps=2,
     eval_steps=5,
     dtype="float32",
-    reply_tokens=128,
+    reply_tokens=96,
 )
 
 CI = replace(

@@ -87,6 +87,11 @@ class explained:
                 f"{where} refused the key (HTTP {error.status_code}). Check OPENAI_API_KEY: no quotes, no spaces, "
                 "not revoked, and allowed to use this model. Without a key, unset it to use the embedded teacher."
             ) from None
+        if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
+            raise CourseError(
+                f"{where} says that this key has no quota left. Add credit at the provider, or unset OPENAI_API_KEY "
+                "to use the embedded teacher. What was made so far is kept."
+            ) from None
         if isinstance(error, openai.APIConnectionError):
             raise CourseError(
                 f"Nothing answers at {where}. Is the endpoint running, the address right, the proxy set? "

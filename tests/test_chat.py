@@ -218,10 +218,22 @@ def test_stopped_before_the_first_word_the_question_is_forgotten(base):
 
 def test_an_empty_reply_is_remembered_but_not_read_again(base, tokenizer):
     chat = session(base)
-    chat._reader.logits = lambda ids: torch.nn.functional.one_hot(torch.tensor(tokenizer.eos_token_id), 49152).float()
+    chat._reader.logits = lambda ids: (
+        99 * torch.nn.functional.one_hot(torch.tensor(tokenizer.bos_token_id), 49152).float()
+    )
     assert chat.answer("Anything?") == "" and chat.last == (1, chat.last.seconds, "stop")
     assert [m["content"] for m in chat.messages] == ["Anything?", ""]
     assert "Anything?" not in chat.prompt("Next?")
+
+
+def test_a_reply_never_begins_with_the_stop_token(base, tokenizer):
+    chat = session(base)
+    stop, word = tokenizer.eos_token_id, tokenizer(" Yes").input_ids[0]
+    likely = torch.zeros(49152)
+    likely[stop], likely[word] = 99, 50
+    chat._reader.logits = lambda ids: likely
+    assert chat.answer("Anything?") == "Yes"
+    assert chat.last.tokens == 2 and chat.last.end == "stop"
 
 
 # Markers

@@ -127,6 +127,13 @@ def test_wrong_key_is_one_sentence_without_the_key(monkeypatch):
     assert "sk-secret-123" not in str(caught.value)
 
 
+def test_empty_quota_is_told_apart_from_a_rate_limit(monkeypatch):
+    with answering(429, '{"error": {"message": "pay", "code": "insufficient_quota"}}') as url:
+        monkeypatch.setenv("BAIZE_TEACHER_URL", url)
+        with pytest.raises(CourseError, match="no quota left"):
+            teacher.from_env()
+
+
 def test_a_key_is_never_shown():
     assert "sk-secret-123" not in repr(teacher.Teacher("http://x/v1", "m", "sk-secret-123"))
 

@@ -108,8 +108,10 @@ def loss_curve(history, heldout):
     ax.plot(*zip(*history, strict=True), label="training (one batch)", **quiet)
     strong = {**style.line(0), "color": style.ACCENT, "linewidth": 2.2, "markersize": 6}
     ax.plot(*zip(*heldout, strict=True), label="held-out (always the same dialogues)", **strong)
-    for step, loss in (heldout[0], heldout[-1]):
-        ax.annotate(f"{loss:.2f}", (step, loss), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+    for (step, loss), offset in ((heldout[0], 7), (heldout[-1], -15)):
+        ax.annotate(
+            f"{loss:.2f}", (step, loss), xytext=(0, offset), textcoords="offset points", ha="center", fontsize=9
+        )
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.margins(y=0.15)
     style.label(ax, "Loss while training", "optimizer step", "nats per learned token")
