@@ -16,9 +16,10 @@ import threading
 
 from .errors import CourseError
 
-# By default OpenMP's threads spin while they wait for each other. Alone on the machine that is fastest, but beside
-# any other busy program (a browser, a second notebook) it makes inference many times slower.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
+# OpenMP's threads spin while they wait for each other, by default for very long. Alone on the machine that does no
+# harm, but beside any other busy program (a browser, a second notebook) inference becomes many times slower. A short
+# spin costs nothing when alone and keeps most of the speed in company. Read by GNU's OpenMP, ignored by others.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
 START_SECONDS = 120  # a cold disk and a busy machine; a calm one needs one or two
 
 
