@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 
 from . import models
+from .chatformat import CHATML, ChatFormat
 from .errors import CourseError
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -26,14 +27,16 @@ class Teacher:
     base_url    : address up to and with /v1.
     model       : the model's name there.
     api_key     : None for endpoints that want none. Never printed, never written.
-    open_header : True where a raw prompt in ChatML can be continued at /v1/completions.
+    open_header : whether it continues a raw prompt in `chat_format` at /v1/completions; None: not yet asked.
+    chat_format : the marks in which its model reads a chat.
     sampling    : parameters sent with each request.
     """
 
     base_url: str
     model: str
     api_key: str | None = field(default=None, repr=False)
-    open_header: bool = False
+    open_header: bool | None = None
+    chat_format: ChatFormat = field(default=CHATML, repr=False)
     sampling: dict = field(default_factory=lambda: dict(SAMPLING))
     engine: object = field(default=None, repr=False)
 

@@ -1,25 +1,33 @@
 """Self-chat: a chat model talks to itself about a seed, and the dialogue is kept.
 
-    strategies.py  how one dialogue is made: open-header and transcript
-    collecting.py  how many are: concurrent, appended as they finish, resumed after any stop
-    journal.py     the file they go to: one durable line each
+    strategies.py  how one dialogue is made: open-header, two-role, transcript
+    choosing.py    which of them an endpoint can carry out
+    collecting.py  how many are made: concurrent, appended as they finish, resumed after any stop
+    asking.py      one request: retried, paced, paid, logged
+    budget.py      the hard cap          pacing.py      requests and tokens per minute
+    journal.py     durable lines         requestlog.py  what was asked and answered, for resuming
     costing.py     what it will cost, said before it is spent
+    batch.py       the same by OpenAI's Batch API, at half the price
 
 Built in notebook 02. Source: Baize (arXiv 2304.01196), section 3; the open user header is the idea of Magpie.
 """
 
-from .collecting import Report, collect
+from .budget import Budget
+from .choosing import choose
+from .collecting import Report, collect, retry_failed
 from .costing import Estimate, estimate
-from .strategies import PERSONA, Settings, choose, open_header, transcript_request
+from .pacing import Limits
+from .strategies import PERSONA, Settings
 
 __all__ = [
     "PERSONA",
+    "Budget",
     "Estimate",
+    "Limits",
     "Report",
     "Settings",
     "choose",
     "collect",
     "estimate",
-    "open_header",
-    "transcript_request",
+    "retry_failed",
 ]

@@ -1,29 +1,44 @@
 """Many dialogues: several at a time, each kept as soon as it is finished, going on after any stop.
 
-Knows: workers, resuming, failures, progress. Does not know: how a dialogue is made (strategies.py).
-Built in notebook 02.
+Knows: workers, resuming, failures, progress. Does not know: how a dialogue is made (strategies.py) or how a request
+is sent and paid (asking.py). Built in notebook 02.
 """
 
 import asyncio
+import contextlib
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import openai
+
 from .. import artifacts
 from ..corpus import Dialogue
-from ..teacher import explained
+from ..errors import CourseError
+from ..seeds import Seed
+from ..teacher import Teacher
+from .asking import Faulty, Line, Requester, describe
+from .budget import Budget, BudgetSpent, Purse, dollars, price_of
+from .choosing import choose
 from .journal import Journal
-from .strategies import STRATEGIES, Line, Settings, choose
+from .pacing import Limits, Pace
+from .requestlog import RequestLog
+from .strategies import STRATEGIES, Settings
+
+LONGEST_SEED = 20_000  # characters; more is no question, and its price would be a surprise
 
 
 @dataclass
 class Report:
     """What a run of `collect` did.
 
-    made     : dialogues finished in this run. kept : dialogues that were there before.
-    failed   : seeds that gave no dialogue, with the reason in `failed.jsonl` beside the corpus.
-    usage    : tokens and requests of this run. seconds : how long it took.
+    made    : dialogues finished in this run. kept : dialogues that were there before.
+    failed  : seeds of this run that gave no dialogue, with the reason in `failed.jsonl` beside the corpus.
+    usage   : tokens and requests of this run. seconds : how long it took.
+    usd     : dollars that the whole file has cost so far; None where the price is unknown.
+    stopped : "" or why the run ended before the last seed (a spent budget).
     """
 
     path: Path
@@ -32,39 +47,90 @@ class Report:
     failed: int = 0
     seconds: float = 0.0
     usage: dict = field(default_factory=dict)
+    usd: float | None = None
+    stopped: str = ""
 
     def __str__(self):
         tokens = self.usage.get("completion_tokens", 0)
+        cost = f"; ${self.usd:.4f} spent on this file" if self.usd else ""
         return (
             f"{artifacts.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, "
-            f"{self.failed} failed; {tokens:,} tokens written by the teacher in {self.seconds:.0f} s"
+            f"{self.failed} failed; {tokens:,} tokens written by the teacher in {self.seconds:.0f} s{cost}"
+            + (f"\n{self.stopped}" if self.stopped else "")
         )
 
 
 async def collect(
-    seeds, teacher, path, strategy="auto", settings=None, concurrency=16, progress=True, retry_failed=False
+    seeds,
+    teacher,
+    path,
+    strategy="auto",
+    settings=None,
+    budget=None,
+    limits=None,
+    concurrency=16,
+    progress=True,
+    retry=False,
 ):
     """Make one dialogue per seed and append each to `path` as soon as it is finished. Returns a Report.
 
-    Run it again after any stop (interrupt, kill, full disk): seeds that are done are skipped, nothing is made twice.
-    A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry_failed` tries those again.
+    Run it again after any stop (interrupt, kill, full disk, spent budget): seeds that are done are skipped, a dialogue
+    that was cut off goes on with its next request, nothing that was answered is asked again.
+    A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry_failed` takes those up.
+
+    strategy    : "open-header", "two-role", "transcript", or "auto" (see `choose`).
+    settings    : a Settings. budget : a Budget, never exceeded. limits : a Limits.
+    concurrency : dialogues under way at the same time.
+    retry       : whether seeds that failed in an earlier run are tried again.
     Raises CourseError: wrong key, endpoint down, other settings than the file was begun with, disk full.
     """
-    settings = settings or Settings()
-    strategy = choose(strategy, teacher)
-    path = Path(path)
-    started = {"strategy": strategy, "model": teacher.model, "sampling": teacher.sampling, **settings.record()}
-    with Journal(path, started) as corpus, Journal(path.with_name("failed.jsonl"), {}) as failures:
-        done = corpus.ids()
+    settings, budget, limits = settings or Settings(), budget or Budget(), limits or Limits()
+    strategy, path = choose(strategy, teacher), Path(path)
+    seeds = _once_each(seeds)
+    started = {"strategy": strategy, "model": teacher.model, "sampling": teacher.sampling, **settings.record(strategy)}
+    with contextlib.ExitStack() as files:
+        corpus = files.enter_context(Journal(path, started))
+        failures = files.enter_context(Journal(failures_path(path), {}))
+        done, failed = corpus.ids(), Counter(record["id"] for record in failures.records())
+        log = files.enter_context(RequestLog(path, done))
         report = Report(path, kept=len(done))
-        skip = done if retry_failed else done | failures.ids()
-        todo = [seed for seed in seeds if seed.id not in skip]
+        purse = Purse(budget, price_of(teacher, budget.price), log.spent)
+        todo = [seed for seed in seeds if seed.id not in done and (retry or seed.id not in failed)]
+        if budget.dialogues is not None:
+            todo = todo[: max(0, budget.dialogues - len(done))]
         _write_manifest(report, started)
         if todo:
-            run = _Run(teacher, strategy, settings, corpus, failures, report)
+            run = _Run(teacher, strategy, settings, limits, corpus, failures, failed, log, purse, report)
             await run.all(todo, min(concurrency, len(todo)), progress)
-            _write_manifest(report, started)
+        report.usd = purse.usd
+        _write_manifest(report, started)
     return report
+
+
+async def retry_failed(teacher, path, **options):
+    """Take up the seeds of `failed.jsonl` that have no dialogue yet; options are those of `collect`.
+
+    A seed whose endpoint failed goes on where it stopped; one whose answers were useless is asked afresh, with other
+    random numbers. The old lines of `failed.jsonl` stay, as a record.
+    """
+    with Journal(failures_path(path), {}) as failures:
+        failed = {r["id"]: r for r in failures.records()}
+    seeds = [Seed(i, r["seed"], r.get("source", ""), r.get("license", "")) for i, r in failed.items()]
+    return await collect(seeds, teacher, path, retry=True, **options)
+
+
+def failures_path(path):
+    """Where the failures of a corpus file are recorded: `failed.jsonl` beside it."""
+    return Path(path).with_name("failed.jsonl")
+
+
+def _once_each(seeds):
+    """The seeds, each id once. Raises CourseError where one id stands for two texts."""
+    texts = {}
+    for seed in seeds:
+        if texts.setdefault(seed.id, seed).text != seed.text:
+            raise CourseError(f"Two different seeds have the id {seed.id!r}. Give each seed an id of its own.")
+    return list(texts.values())
 
 
 def _write_manifest(report, settings):
@@ -77,64 +143,105 @@ def _write_manifest(report, settings):
     )
 
 
+@dataclass
 class _Run:
     """One run of `collect`: the workers and what they share."""
 
-    def __init__(self, teacher, strategy, settings, corpus, failures, report):
-        self.teacher, self.strategy, self.settings = teacher, strategy, settings
-        self.corpus, self.failures, self.report = corpus, failures, report
+    teacher: Teacher
+    strategy: str
+    settings: Settings
+    limits: Limits
+    corpus: Journal
+    failures: Journal
+    failed_before: Counter  # how often each seed failed in earlier runs
+    log: RequestLog
+    purse: Purse
+    report: Report
 
     async def all(self, seeds, concurrency, progress):
         """Let `concurrency` workers take seeds from one pile until it is empty. The first fatal error stops all."""
-        from tqdm import tqdm
-
         pile = iter(seeds)
         begin = time.monotonic()
-        # stdout and plain text: a bar made of widgets would leave its state in the notebook.
-        bar = tqdm(total=len(seeds), unit=" dialogues", file=sys.stdout, ncols=80, disable=not progress, mininterval=1)
-        async with self.teacher.client(max_retries=4, timeout=600) as client:
-            workers = [asyncio.create_task(self._work(client, pile, bar)) for _ in range(concurrency)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
-                bar.close()
-                self.report.seconds = time.monotonic() - begin
+        pace = Pace(self.limits.requests_per_minute, self.limits.tokens_per_minute)
+        # No retries by the client: each attempt has to fit the budget, see asking.py.
+        async with self.teacher.client(max_retries=0, timeout=self.limits.timeout) as client:
+            self.requester = Requester(client, self.teacher, self.limits, self.purse, pace, self.log)
+            with _bar(len(seeds), progress) as bar:
+                workers = [asyncio.create_task(self._work(pile, bar)) for _ in range(concurrency)]
+                try:
+                    await asyncio.gather(*workers)
+                except BudgetSpent as spent:
+                    self.report.stopped = str(spent)
+                finally:
+                    for worker in workers:
+                        worker.cancel()
+                    await asyncio.gather(*workers, return_exceptions=True)
+                    self.report.seconds = time.monotonic() - begin
 
-    async def _work(self, client, pile, bar):
+    async def _work(self, pile, bar):
         for seed in pile:
-            await self._one(client, seed)
+            await self._one(seed)
+            bar.set_postfix_str(self._so_far(bar.total), refresh=False)
             bar.update()
 
-    async def _one(self, client, seed):
-        """One seed: a line in the corpus, or a line in failed.jsonl with the reason."""
-        import openai
+    def _so_far(self, total):
+        """Tokens and dollars so far, and what the whole will cost if it goes on like this."""
+        spent = self.purse.spent
+        text = f"{sum(spent):,} tokens"
+        if self.purse.usd:
+            fresh = dollars(spent.minus(self.log.spent), self.purse.price)
+            done = self.report.made + self.report.failed
+            text += f", ${self.purse.usd:.3f}, about ${self.purse.usd + fresh * (total - done) / done:.2f} in all"
+        return text
 
-        line = Line(client, self.teacher, seed)
+    async def _one(self, seed):
+        """One seed: a line in the corpus, or a line in failed.jsonl with the reason."""
+        line = Line(self.requester, seed, self.log.replies.pop(seed.id, ()), self.failed_before[seed.id])
         try:
-            with explained(self.teacher):
-                messages, end = await STRATEGIES[self.strategy](line, seed, self.settings)
-            reason = "" if messages else f"no whole exchange ({end})"
-        except (openai.APIError, ValueError) as error:
-            messages, reason = [], f"{type(error).__name__}: {error}"
+            if len(seed.text) > LONGEST_SEED:
+                raise ValueError(f"the seed has {len(seed.text):,} characters, at most {LONGEST_SEED:,} are sent")
+            messages, end = await STRATEGIES[self.strategy](line, seed, self.settings)
+        except (openai.APIError, Faulty, ValueError) as error:
+            await self._failed(seed, line, describe(error))
+            return
+        if messages:
+            await self._finished(seed, line, messages, end)
+        else:
+            self.log.forget(seed.id)  # the same answers would fail the same way
+            await self._failed(seed, line, f"no whole exchange ({end})")
+
+    async def _finished(self, seed, line, messages, end):
+        record = dialogue_record(seed, self.strategy, self.teacher.model, messages, line.usage, end)
+        self.corpus.write(record)
+        await self.corpus.durable()
+        self._count(line)
+        self.report.made += 1
+
+    async def _failed(self, seed, line, reason):
+        self.failures.write(failure_record(seed, reason, line.usage))
+        await self.failures.durable()
+        self._count(line)
+        self.report.failed += 1
+
+    def _count(self, line):
         for key, value in line.usage.items():
             self.report.usage[key] = self.report.usage.get(key, 0) + value
-        if reason:
-            self.failures.append({"id": seed.id, "seed": seed.text, "reason": reason, "usage": line.usage})
-            self.report.failed += 1
-            return
-        dialogue = Dialogue(
-            id=seed.id,
-            seed=seed.text,
-            source=seed.source,
-            license=seed.license,
-            strategy=self.strategy,
-            model=self.teacher.model,
-            messages=messages,
-            usage=line.usage,
-            end=end,
-        )
-        self.corpus.append(asdict(dialogue))
-        self.report.made += 1
+
+
+def dialogue_record(seed, strategy, model, messages, usage, end):
+    """A finished dialogue as the dictionary that its corpus line holds."""
+    about = {"id": seed.id, "seed": seed.text, "source": seed.source, "license": seed.license}
+    return asdict(Dialogue(**about, strategy=strategy, model=model, messages=messages, usage=usage, end=end))
+
+
+def failure_record(seed, reason, usage):
+    """A seed that gave no dialogue, as the dictionary that its line in failed.jsonl holds."""
+    about = {"id": seed.id, "seed": seed.text, "source": seed.source, "license": seed.license}
+    return about | {"reason": reason, "usage": usage}
+
+
+def _bar(total, shown):
+    """Progress as plain text on stdout: a bar made of widgets would leave its state in the notebook."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=" dialogues", file=sys.stdout, ncols=110, disable=not shown, mininterval=1)

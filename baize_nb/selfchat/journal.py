@@ -4,6 +4,7 @@ Knows: appending, torn lines, the settings a file was begun with, and that one p
 Does not know: what a dialogue says.
 """
 
+import asyncio
 import errno
 import json
 import os
@@ -27,6 +28,8 @@ class Journal:
         self.path = Path(path)
         self.settings = settings
         self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        self._written = self._synced = 0  # lines
+        self._syncing = asyncio.Lock()
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,25 +52,45 @@ class Journal:
         self._file.close()
         self._lock.release()
 
-    def ids(self):
-        """Ids of the records that are in the file already."""
+    def records(self):
+        """The records that are in the file already, one at a time."""
         with self.path.open(encoding="utf-8") as file:
-            return {json.loads(line)["id"] for line in file if line.strip()}
+            for line in file:
+                if line.strip():
+                    yield json.loads(line)
+
+    def ids(self):
+        """Ids of those records."""
+        return {record["id"] for record in self.records()}
 
     def append(self, record):
         """Write one record and have the disk confirm it. A write that fails leaves the file as it was."""
+        self.write(record)
+        os.fsync(self._file.fileno())
+
+    def write(self, record):
+        """Write one record: safe from a kill of this process at once, from a power cut after `durable`."""
         size = self._file.seek(0, os.SEEK_END)
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
         try:
             if self._file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
         except OSError as error:
             os.truncate(self.path, size)
             raise CourseError(
                 f"Could not write {artifacts.show(self.path)} ({error.strerror}). Everything before is kept: "
                 "free some space, run the cell again, and it goes on from here."
             ) from error
+        self._written += 1
+
+    async def durable(self):
+        """Return when all that is written is on the disk. One sync, in a thread, serves everybody who waits."""
+        mine = self._written
+        async with self._syncing:
+            if self._synced < mine:
+                written = self._written
+                await asyncio.to_thread(os.fsync, self._file.fileno())
+                self._synced = written
 
     def _refuse_mixture(self):
         """Compare with the settings in the manifest of a file that has lines."""
