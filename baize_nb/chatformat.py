@@ -30,10 +30,12 @@ class ChatFormat(NamedTuple):
         Contents cannot pass for marks: see `transcript.neutral`.
         """
         persona, *talk = messages
-        text = "" if self.system is None else self.system + transcript.neutral(persona["content"])
+        text = "" if self.system is None else self.system + transcript.neutral(persona["content"], markers=False)
         text += self.user
         for i, message in enumerate(talk):
-            text += transcript.neutral(message["content"]) + (self.next_user if i % 2 else self.assistant)
+            text += transcript.neutral(message["content"], markers=False) + (
+                self.next_user if i % 2 else self.assistant
+            )
         return text
 
     @property

@@ -131,6 +131,10 @@ def test_words_before_a_first_answer_are_the_humans(before, human):
     rest = ["Always?", "No."]
     text = before + "[AI] A thin layer of water.\n[Human] Always?\n[AI] No."
     assert said(text) == ([human, "A thin layer of water."] if human else []) + rest
+    cut = "".join(words for words, _ in transcript.parse(text).cut)
+    assert "".join(cut.split()) == "".join(before.replace(human or "", "").split()) + "[AI]Athinlayerofwater." * (
+        not human
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,22 @@
     budget.py      the hard cap          pacing.py      requests and tokens per minute
     journal.py     durable lines         requestlog.py  what was asked and answered, for resuming
     costing.py     what it will cost, said before it is spent
-    batch.py       the same by OpenAI's Batch API, at half the price
+    batch.py       the same by OpenAI's Batch API, at half the price; batchresults.py reads what comes back
 
 Built in notebook 02. Source: Baize (arXiv 2304.01196), section 3; the open user header is the idea of Magpie.
 """
 
+from .batch import BatchReport, from_batch, to_batch
 from .budget import Budget
 from .choosing import choose
-from .collecting import Report, collect, retry_failed
+from .collecting import Report, collect, failures_path, retry_failed
 from .costing import Estimate, estimate
 from .pacing import Limits
 from .strategies import PERSONA, Settings
 
 __all__ = [
     "PERSONA",
+    "BatchReport",
     "Budget",
     "Estimate",
     "Limits",
@@ -29,5 +31,8 @@ __all__ = [
     "choose",
     "collect",
     "estimate",
+    "failures_path",
+    "from_batch",
     "retry_failed",
+    "to_batch",
 ]

@@ -122,8 +122,11 @@ class Line:
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
     async def chat(self, messages, max_tokens, stop=None):
-        """(text, finish reason) of one chat completion. No message can pass for a mark of the chat format."""
-        messages = [m | {"content": transcript.neutral(m["content"])} for m in messages]
+        """(text, finish reason) of one chat completion. No message can pass for a mark of the chat format.
+
+        Role markers are left: a prompt of ours has them, and a seed lost its own when it was put in there.
+        """
+        messages = [m | {"content": transcript.neutral(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop)
 
     async def complete(self, prompt, max_tokens, stop=None):

@@ -98,12 +98,12 @@ async def collect(
         todo = [seed for seed in seeds if seed.id not in done and (retry or seed.id not in failed)]
         if budget.dialogues is not None:
             todo = todo[: max(0, budget.dialogues - len(done))]
-        _write_manifest(report, started)
+        write_manifest(report, started)
         if todo:
             run = _Run(teacher, strategy, settings, limits, corpus, failures, failed, log, purse, report)
             await run.all(todo, min(concurrency, len(todo)), progress)
         report.usd = purse.usd
-        _write_manifest(report, started)
+        write_manifest(report, started)
     return report
 
 
@@ -133,7 +133,8 @@ def _once_each(seeds):
     return list(texts.values())
 
 
-def _write_manifest(report, settings):
+def write_manifest(report, settings):
+    """Write the manifest beside the corpus file of a report: its settings, and that a model wrote it."""
     artifacts.write_manifest(
         report.path,
         made_by="notebooks/02_self_chat.ipynb",
@@ -244,4 +245,5 @@ def _bar(total, shown):
     """Progress as plain text on stdout: a bar made of widgets would leave its state in the notebook."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=" dialogues", file=sys.stdout, ncols=110, disable=not shown, mininterval=1)
+    line = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} dialogues [{elapsed}<{remaining}{postfix}]"
+    return tqdm(total=total, file=sys.stdout, ncols=110, disable=not shown, mininterval=1, bar_format=line)

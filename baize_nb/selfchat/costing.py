@@ -21,7 +21,8 @@ class Estimate:
     """Upper bounds for a run, if each request succeeds at the first attempt.
 
     dialogues, requests : numbers. prompt_tokens, completion_tokens : tokens in and out, all requests together.
-    usd : dollars; 0.0 for the embedded teacher, None where the model's price is unknown. minutes : a rough guess.
+    usd : dollars; 0.0 for the embedded teacher, None where the model's price is unknown.
+    minutes : a rough guess; None for a batch, which is done within 24 hours.
     """
 
     dialogues: int
@@ -29,15 +30,21 @@ class Estimate:
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
-    minutes: float
+    minutes: float | None
 
     def __str__(self):
-        price = {None: "price unknown", 0: "no cost"}.get(self.usd, f"at most ${self.usd or 0:,.2f}")
-        minutes = f"{self.minutes:,.0f} minutes" if self.minutes >= 1 else "1 minute"
+        digits = 2 if self.usd is None or self.usd >= 1 else 4
+        price = {None: "price unknown", 0: "no cost"}.get(self.usd, f"at most ${self.usd or 0:,.{digits}f}")
         return (
             f"{self.dialogues:,} dialogues: at most {self.requests:,} requests, {self.prompt_tokens:,} tokens in, "
-            f"{self.completion_tokens:,} tokens out; {price}; roughly {minutes}"
+            f"{self.completion_tokens:,} tokens out; {price}; {_time(self.minutes)}"
         )
+
+
+def _time(minutes):
+    if minutes is None:
+        return "within 24 hours"
+    return f"roughly {max(1, minutes):.0f} minutes" if minutes < 120 else f"roughly {minutes / 60:.0f} hours"
 
 
 def estimate(seeds, teacher, strategy="auto", settings=None, concurrency=16, limits=None, price=None, batch=False):
@@ -52,7 +59,7 @@ def estimate(seeds, teacher, strategy="auto", settings=None, concurrency=16, lim
     requests, read, written = (sum(column) for column in zip(*bounds, strict=True)) if bounds else (0, 0, 0)
     usd = dollars(Tokens(read, written), price_of(teacher, price))
     if batch:
-        return Estimate(len(bounds), requests, read, written, usd and usd / 2, 24 * 60)
+        return Estimate(len(bounds), requests, read, written, usd and usd / 2, None)
     speed = EMBEDDED_SPEED if teacher.engine is not None else STREAM_SPEED * concurrency
     minutes = [
         written / speed / 60,

@@ -132,7 +132,8 @@ def read_transcript(text, finish, settings):
     """
     parsed = transcript.parse(text)
     messages = [dict(message) for message in parsed.messages]
-    if finish == "length" and messages and text.rstrip().endswith(messages[-1]["content"]):
+    said = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()  # as the parser reads it
+    if finish == "length" and messages and said.endswith(messages[-1]["content"]):
         messages[-1]["content"] = whole_sentences(messages[-1]["content"])
         if not messages[-1]["content"]:
             messages = messages[:-2]
