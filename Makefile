@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help course lab test notebooks wheels clean
+.PHONY: help course lab test notebooks bench wheels clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lab                  open JupyterLab on the first notebook'
 	@echo 'make test                 all tests; every notebook is run'
 	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
+	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
 	@echo 'make wheels               check that every pinned version can be installed on every system'
 	@echo 'make clean                remove .venv (never your runs/)'
 	@echo
@@ -38,6 +39,10 @@ test: $(VENV)/test.stamp
 notebooks: $(VENV)/test.stamp
 	$(BIN)/ruff format notebooks
 	BAIZE_PROFILE=laptop $(BIN)/python -m baize_nb.notebooks
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/selfchat.py
+	$(BIN)/python benchmarks/corpus.py
 
 wheels: $(VENV)/test.stamp
 	$(BIN)/python tools/check_wheels.py

@@ -144,7 +144,7 @@ class ChatSession:
             logits = penalise(self._reader.logits(ids + said), said, self.repetition_penalty)
             if not said:  # after a short training the stop can come before the first word; an answer has one at least
                 logits = logits.clone()
-                logits[self.tokenizer.eos_token_id] = float("-inf")
+                logits[self.tokenizer.all_special_ids] = float("-inf")
             said.append(pick(logits, self.temperature, self.top_p, self._generator))
             yield said[-1]
 

@@ -17,3 +17,17 @@ def runs(tmp_path_factory):
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("MPLBACKEND", "agg")
         yield folder
+
+
+@pytest.fixture(scope="module")
+def base():
+    """(model, tokenizer): the embedded base model, fresh for each file of tests."""
+    from baize_nb import models
+
+    return models.load()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    """Its tokenizer."""
+    return base[1]

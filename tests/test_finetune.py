@@ -44,16 +44,6 @@ TINY = replace(profiles.get("ci"), max_length=96, warmup_steps=0, dropout=0.0, r
 
 
 @pytest.fixture(scope="module")
-def base():
-    return models.load()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base):
-    return base[1]
-
-
-@pytest.fixture(scope="module")
 def lora():
     """A model with LoRA layers whose B is not zero, so that every gradient is."""
     model = training.add_lora(models.load()[0], TINY)
