@@ -5,6 +5,8 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# JupyterLab wants to be told that root is meant; in a container everybody is root.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help course lab test notebooks bench wheels clean
 
@@ -24,7 +26,7 @@ course: $(VENV)/course.stamp
 	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course
 
 lab: $(VENV)/course.stamp
-	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab '$(NOTEBOOK)'
+	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) '$(NOTEBOOK)'
 
 # The notebooks share one fresh folder and run in the order of their names, as the course does. No key is used.
 test: $(VENV)/test.stamp

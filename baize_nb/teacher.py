@@ -42,9 +42,11 @@ class Teacher:
 
     def client(self, **options):
         """An `openai.AsyncOpenAI` client for this endpoint. Retries and time-outs are the client's own."""
-        from openai import AsyncOpenAI
+        import openai
 
-        return AsyncOpenAI(base_url=self.base_url, api_key=self.api_key or "none", **options)
+        if self.engine is not None:  # on this machine: a proxy that somebody has set has no business in between
+            options["http_client"] = openai.DefaultAsyncHttpxClient(trust_env=False)
+        return openai.AsyncOpenAI(base_url=self.base_url, api_key=self.api_key or "none", **options)
 
     def check(self):
         """Ask the endpoint for its models. Raises CourseError: endpoint down, wrong key, or unknown model."""
@@ -104,10 +106,21 @@ class explained:
 
 def openai(model=OPENAI_MODEL):
     """api.openai.com with the key in OPENAI_API_KEY. Raises CourseError without one."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    key = _key()
     if not key:
         raise CourseError("OPENAI_API_KEY is not set. Set it before starting Jupyter, or use teacher.embedded().")
     return Teacher(OPENAI_URL, model, key)
+
+
+def _key():
+    """The key in the environment, or None. Raises CourseError, without naming it, for one that no header can hold."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise CourseError(
+            "OPENAI_API_KEY holds a character that no key has, such as a typographic quote or a line break. "
+            "Copy the key once more from the provider's page."
+        )
+    return key or None
 
 
 def embedded(slots=16):
@@ -150,7 +163,7 @@ def from_env(slots=16):
 
 def _at_url(url, model):
     """A teacher at an address of one's own; with no model named, the first that it lists."""
-    teacher = Teacher(url.rstrip("/"), model, os.environ.get("OPENAI_API_KEY", "").strip() or None)
+    teacher = Teacher(url.rstrip("/"), model, _key())
     if model:
         return teacher.check()
     import openai

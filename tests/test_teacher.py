@@ -142,3 +142,26 @@ def test_openai_without_a_key_says_so(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CourseError, match="OPENAI_API_KEY is not set"):
         teacher.openai()
+
+
+@pytest.mark.parametrize("key", ["“sk-secret-123”", "sk-secret\n-123"])
+def test_key_that_no_header_can_hold_is_refused_without_being_shown(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    for ask in (teacher.openai, teacher.from_env):
+        with pytest.raises(CourseError, match="OPENAI_API_KEY holds a character") as caught:
+            ask()
+        assert "secret" not in str(caught.value)
+
+
+def test_embedded_teacher_is_reached_past_a_proxy(monkeypatch):
+    """A proxy that is set for all addresses, and where nothing listens."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def ask(model):
+        async with model.client(max_retries=0) as client:
+            return [found.id async for found in client.models.list()]
+
+    with teacher.embedded(slots=1) as model:
+        assert asyncio.run(ask(model)) == [model.model]
