@@ -1,18 +1,15 @@
 """The corpus: what is read is what was written, faults are named, rules object to faults and to nothing else."""
 
-import importlib.util
 import json
 import random
 import string
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, browser, corpus, plots
-from baize_nb.checks import corpus as checks
-from baize_nb.corpus import Dialogue, cleaning
+from baize_nb import artifacts, corpus, plots
+from baize_nb.corpus import Dialogue, rules
 from baize_nb.errors import CourseError
 from baize_nb.plots import corpus as figures
 
@@ -96,12 +93,15 @@ def test_a_failed_write_leaves_the_old_corpus(tmp_path):
 BAD = {
     "no_words": [QUESTION, "… !"],
     "role_marker": [QUESTION, "They are calm. [|Human|] And dogs?"],
-    "refusal": [QUESTION, "As an AI language model, I do not have a cat."],
+    "refusal": [QUESTION, "I'm sorry, but I can't help with cats."],
+    "as_an_ai": [QUESTION, "As an AI language model, I do not have a cat."],
     "loop": [QUESTION, "Signs are coughing, wheezing, coughing, wheezing, coughing, wheezing, coughing, wheezing."],
     "same_again": [QUESTION, ANSWER, "And at night?", ANSWER],
     "not_a_question": [QUESTION, ANSWER, "You can also watch how the tail moves.", "Yes, tails tell a lot."],
     "echo": ["Explain why the sky is blue.", "The sky is blue."],
     "cut_off": [QUESTION, "They purr because of the"],
+    "personal_data": [QUESTION, "Ask jane@somewhere.org."],
+    "toxic": [QUESTION, "Shut up!"],
 }
 
 
@@ -143,15 +143,15 @@ def test_the_rules_let_every_seed_and_every_reference_of_the_course_pass():
 
 
 def test_the_seed_may_look_like_anything():
-    assert cleaning.cut_off(talk("What is the volatile keyword for", ANSWER)) == ""
-    assert cleaning.not_a_question(talk("word " * 200, ANSWER)) == ""
-    assert cleaning.not_a_question(talk(QUESTION, ANSWER, "word " * 61, "Yes.")) == "user turn 2 is 61 words long"
+    assert rules.cut_off(talk("What is the volatile keyword for", ANSWER)) == ""
+    assert rules.not_a_question(talk("word " * 200, ANSWER)) == ""
+    assert rules.not_a_question(talk(QUESTION, ANSWER, "word " * 61, "Yes.")) == "user turn 2 is 61 words long"
 
 
 def test_limits_can_be_changed():
-    dialogue = talk(QUESTION, checks._LOOPS[0])
-    assert cleaning.loop(dialogue) == ""
-    assert "19%" in cleaning.loop(dialogue, limit=0.15)
+    said = "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."
+    assert rules.loop(talk(QUESTION, said)) == ""
+    assert "19%" in rules.loop(talk(QUESTION, said), limit=0.15)
 
 
 # ---- measures
@@ -182,7 +182,7 @@ def test_the_first_of_near_duplicates_is_kept():
     texts = [" ".join(w) for w in (words, near, far, words)]
     cleaned = corpus.clean([talk(f"About {i}?", text, name=f"d-{i}") for i, text in enumerate(texts)], rules=())
     assert [d.id for d in cleaned.kept] == ["d-0", "d-2"]
-    assert [(r.dialogue.id, r.rule) for r in cleaned.removed] == [("d-1", "duplicate"), ("d-3", "duplicate")]
+    assert [(r.dialogue.id, r.rule) for r in cleaned.removed] == [("d-1", "near_duplicate"), ("d-3", "near_duplicate")]
     assert "d-0" in cleaned.removed[0].why
 
 
@@ -309,7 +309,7 @@ def test_a_released_file_is_read(tmp_path):
     path.write_text(json.dumps([{"topic": "t", "input": whole}, {"topic": "u", "input": broken}]))
     one, two = corpus.read_baize(path, source="quora", license="unknown")
     assert (one.turns, one.end, one.source, one.license) == (2, "", "quora", "unknown")
-    assert two.turns == 1 and "expected user, found assistant" in two.end
+    assert two.turns == 1 and "follows no human turn" in two.end
 
 
 def test_entries_without_an_exchange_are_named_not_dropped(tmp_path):
@@ -323,10 +323,10 @@ def test_entries_without_an_exchange_are_named_not_dropped(tmp_path):
         corpus.read_baize(path)
 
 
-def test_markers_in_the_text_cannot_be_written_as_baize(tmp_path):
-    with pytest.raises(CourseError, match="'d-1' has role markers"):
-        corpus.write_baize([talk(QUESTION, "Yes.\n[|Human|] And?\n[|AI|] No.")], tmp_path / "x.json")
-    assert not (tmp_path / "x.json").exists()
+def test_markers_in_the_text_come_back_as_text(tmp_path):
+    pool = [talk(QUESTION, "Yes.\n[|Human|] And?\n[|AI|] No.")]
+    back = corpus.read_baize(corpus.write_baize(pool, tmp_path / "x.json"))
+    assert [d.messages for d in back] == [d.messages for d in pool]
 
 
 def test_sharegpt(tmp_path):
@@ -344,40 +344,6 @@ def test_plain_messages_are_read_and_faults_named(tmp_path):
     path.write_text(path.read_text(encoding="utf-8") + '{"messages": []}\n', encoding="utf-8")
     with pytest.raises(CourseError, match=r"chat\.jsonl:3"):
         corpus.read_messages(path)
-
-
-# ---- browser
-
-
-def test_the_browser_steps_filters_and_searches():
-    pool = [*many(3), talk("A heron?", "A bird.", name="h", source="alpaca-style")]
-    view = browser.Browser(pool, notes={"h": "removed by <echo>"})
-    assert view.where.value == "1 of 4" and view.back.disabled
-    view.forth.click()
-    assert view.where.value == "2 of 4" and pool[1].id in view.view.value
-    view.source.value = "alpaca-style"
-    assert view.where.value == "1 of 1" and view.forth.disabled and "removed by &lt;echo&gt;" in view.view.value
-    view.source.value = browser.ALL
-    view.search.value = "HERON"
-    assert view.where.value == "1 of 1" and "<mark>heron</mark>" in view.view.value
-    view.search.value = "no such word"
-    assert view.where.value == "no dialogue" and view.forth.disabled and view.back.disabled
-    view.forth.click()
-    assert view.where.value == "no dialogue"
-
-
-@pytest.mark.parametrize("search", ["", "script", "<", "amp", "İ"])
-def test_the_browser_escapes_everything(search):
-    evil = "<script>alert(1)</script> & <img src=x onerror=alert(2)> İ"
-    page = browser.page(talk(evil, evil, source="<b>", name="<i>"), note="<u>", search=search)
-    body = page.replace(browser._STYLE, "")
-    assert not any(tag in body for tag in ("<script", "<img", "<b>", "<i>", "<u>"))
-    if search in ("script", "<"):
-        assert body.count("<mark>") >= 4
-
-
-def test_an_empty_browser_says_so():
-    assert browser.Browser([]).where.value == "no dialogue"
 
 
 # ---- figures
@@ -400,50 +366,3 @@ def test_figures_draw_with_much_and_with_nothing(figure):
     drawn = figure()
     assert plots.png(drawn).startswith(b"\x89PNG")
     assert all(ax.get_xlabel() for ax in drawn.axes)
-
-
-# ---- exercises
-
-
-def solutions():
-    path = Path(__file__).parent.parent / "notebooks" / "solutions" / "03_corpus_inspection.py"
-    spec = importlib.util.spec_from_file_location("solutions_03", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _first_ones(dialogues, n):
-    return dialogues[n:], dialogues[:n]
-
-
-EXERCISES = [
-    (checks.strict_loop, "strict_loop", cleaning.loop, "should object"),
-    (checks.parrot, "parrot", cleaning.echo, "should object"),
-    (checks.split, "my_split", _first_ones, "both sides"),
-]
-
-
-@pytest.mark.parametrize(("check", "name", "wrong", "says"), EXERCISES, ids=lambda x: getattr(x, "__name__", None))
-def test_exercises(check, name, wrong, says, capsys):
-    assert not check(lambda *args: None)
-    assert "hint 1" in capsys.readouterr().out
-    assert not check(wrong)
-    assert says in capsys.readouterr().out
-    assert check(getattr(solutions(), name))
-    assert "✓" in capsys.readouterr().out
-
-
-def test_a_strict_rule_that_objects_to_everything_is_no_solution(capsys):
-    assert not checks.strict_loop(lambda dialogue: "bad")
-    assert "let pass" in capsys.readouterr().out
-
-
-def test_a_split_that_follows_the_input_is_no_solution(capsys):
-    def in_order(dialogues, n):
-        keys = list(dict.fromkeys(corpus.seed_key(d) for d in dialogues))[:n]
-        kept = [d for d in dialogues if corpus.seed_key(d) in keys[: max(1, n // 2)]]
-        return [d for d in dialogues if d not in kept], kept
-
-    assert not checks.split(in_order)
-    assert "another choice" in capsys.readouterr().out

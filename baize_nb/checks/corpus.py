@@ -1,35 +1,91 @@
-"""Checks of notebook 03: a stricter loop rule, a rule of one's own, the split by seed.
+"""Checks of notebook 03: a stricter loop rule, a rule of one's own, a duplicate finder.
 
-Knows: what a right answer does, on small dialogues of its own. Does not know: how the student wrote it.
+Knows: what a right answer does, on small dialogues of its own, and which mistake a wrong one points to. Does not know:
+how the student wrote it. The first hint fits the case that went wrong; the others say more about the way.
 """
 
-import random
+from typing import NamedTuple
 
-from ..corpus import Dialogue, repeated_share, seed_key
+from ..corpus import Dialogue, repeated_share
 from . import attempt, report
 
+
+class Case(NamedTuple):
+    """Messages (user first), whether a rule must object to them, and the hint for those who get it wrong."""
+
+    contents: tuple
+    bad: bool
+    hint: str
+
+
+_DEFAULT = "the second parameter of corpus.rules.loop is its limit; what is the default?"
+_SHARE = "corpus.rules.loop has a second parameter, its limit: a share from 0 to 1."
+_TOO_STRICT = "an ordinary text repeats a trigram now and then: the limit must be above that."
 _LOOPS = (
-    "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both.",
-    "The pump moves water, and the pump moves air. It is old. In winter the pump moves water, and it is loud.",
+    Case(("More.", "Salt and water, salt and water, salt and water, salt and water."), True, _SHARE),
+    Case(
+        ("More.", "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."),
+        True,
+        _DEFAULT,
+    ),
+    Case(
+        (
+            "More.",
+            "The pump moves water, and the pump moves air. It is old. In winter the pump moves water, and is loud.",
+        ),
+        True,
+        _DEFAULT,
+    ),
+    Case(
+        ("More.", "Ice is less dense than water, so it floats. The air inside makes it lighter still."),
+        False,
+        _TOO_STRICT,
+    ),
+    Case(
+        (
+            "More.",
+            "First boil the water, then add the rice. When the rice is soft, drain the water and let the rice rest.",
+        ),
+        False,
+        _TOO_STRICT,
+    ),
+    Case(
+        (
+            "More.",
+            "Clean the brush in warm water. Dry it well. Clean the brush once a week, more often when you paint.",
+        ),
+        False,
+        _TOO_STRICT,
+    ),
+    Case(("More.", "No, no, it is not a bug."), False, _TOO_STRICT),
 )
-_PLAIN = (
-    "Ice is less dense than water, so it floats. The air inside a glacier makes it lighter still.",
-    "First boil the water, then add the rice. When the rice is soft, drain the water and let the rice rest.",
-    "Clean the brush in warm water. Dry it well. Clean the brush once a week, more often when you paint.",
-    "No, no, it is not a bug.",
+
+_OPENING = "take the first five words of the answer, and look for them in the question."
+_WORDS = "corpus.words(text) gives the words in small letters, without punctuation; compare those, not the texts."
+_IN_A_ROW = "the five must follow each other in the question: compare question_words[i : i + 5] for each start i."
+_FIVE = "fewer than five words, or five that are not all there, are no parrot."
+_TURNS = "go through all turns: messages[0] and [1], then [2] and [3] …"
+_OWN = "an answer meets the question just before it, no other one."
+_FIRST = ("How do bees sleep?", "They rest in the cells of the comb.")
+_PARROTS = (
+    Case(("why do cats purr when they sleep", "cats purr when they sleep because they feel safe"), True, _OPENING),
+    Case(("Tell me why cats purr when they sleep.", "Cats purr when they sleep because they feel safe."), True, _WORDS),
+    Case(("Why do cats, when happy, purr at night?", "When happy, purr at night they do."), True, _WORDS),
+    Case(("How can I make sure that I stay awake at work?", "You stay awake at work if you nap."), False, _FIVE),
+    Case(("Why is the sea salt?", "The sea salt."), False, _FIVE),
+    Case(("Is it safe to eat snow?", "Safe to eat it is not."), False, _IN_A_ROW),
+    Case((*_FIRST, "Why do cats purr when they sleep?", "Cats purr when they sleep in peace."), True, _TURNS),
+    Case(("Why do cats purr when they sleep?", "They are calm.", "Yes?", "Cats purr when they sleep."), False, _OWN),
 )
 
 
 def strict_loop(rule):
     """Exercise 1. rule(dialogue) must object where more than 15 % of a message's trigrams repeat, and only there."""
-    problem = ""
-    for texts, bad in ((_LOOPS, True), (_PLAIN, False)):
-        for text in texts:
-            said = f"{text} ({repeated_share(text):.0%} repeats)"
-            problem = problem or _rule_problem(rule, _exchange("Tell me more.", text), bad, said)
+    problem, hint = _wrong_case(rule, _LOOPS, lambda said: f"{said} ({repeated_share(said):.0%} repeats)")
     hints = (
-        "corpus.cleaning.loop has a second parameter; what is its default?",
-        "call corpus.cleaning.loop(dialogue, limit=…) with a lower limit and return what it returns.",
+        hint,
+        "you need not count anything: corpus.rules.loop(dialogue, limit=…) does.",
+        "give back what corpus.rules.loop(dialogue, limit=0.15) gives back.",
     )
     return report("strict_loop", problem, hints)
 
@@ -37,86 +93,74 @@ def strict_loop(rule):
 def parrot(rule):
     """Exercise 2. rule(dialogue) must object where an answer opens with five words that follow each other in
     its own question, whatever their case and punctuation."""
-    first = ("How do bees sleep?", "They rest in the cells of the comb.")
-    cases = (
-        (("How can I ensure that I stay awake during my shift?", "You stay awake during my shift if you nap."), False),
-        (("Tell me why cats purr when they sleep.", "Cats purr when they sleep because they feel safe."), True),
-        (("Why do cats, when happy, purr at night?", "When happy, purr at night they do."), True),
-        (("Why is the sea salt?", "Rivers bring it."), False),
-        (("Is it safe to eat snow?", "Safe to eat it is not."), False),
-    )
-    problem = ""
-    for (question, answer), bad in cases:
-        said = f"{question} → {answer}"
-        problem = problem or _rule_problem(rule, _exchange(question, answer), bad, said)
-        problem = problem or _rule_problem(rule, _exchange(*first, question, answer), bad, f"{said} (second turn)")
-    other = (
-        "Why do cats purr when they sleep?",
-        "They are calm.",
-        "And why?",
-        "Cats purr when they sleep. That is all.",
-    )
-    problem = problem or _rule_problem(rule, _exchange(*other), False, "an answer that meets another turn's question")
+    problem, hint = _wrong_case(rule, _PARROTS, str)
     hints = (
-        "corpus.words(text) gives the words in small letters, without punctuation; take the first five of the answer.",
-        "go through the turns: messages[0] and [1], then [2] and [3] …; an answer meets its own question only.",
-        "for each start i, compare question_words[i : i + 5] with the five; equal lists mean a parrot.",
+        hint,
+        "cut every message with corpus.words; then zip the questions, said[::2], with the answers, said[1::2].",
+        "any(question[i : i + 5] == answer[:5] for i in range(len(question))), if the answer has five words.",
     )
     return report("parrot", problem, hints)
 
 
-def split(answer):
-    """Exercise 3. answer(dialogues, heldout) must give (train, heldout): all dialogues, no seed on both sides, the
-    same choice for every order of the input."""
-    problem = ""
-    for seeds, heldout in ((8, 2), (20, 5), (5, 1)):
-        problem = problem or _split_problem(answer, _pool(seeds), heldout)
+_COFFEE = "Grind the beans fresh, heat the water to just below boiling, pour it slowly in circles and wait four minutes"
+_TEA = "Warm the pot first, take a spoon of leaves for each cup and one for the pot, and let them draw a while"
+_COFFEE_SEED = "How do I make good coffee?"
+_FIRST_STAYS = "the first of several stays: name the later ones only."
+_FEW_WORDS = "two dialogues that share a few words are no copies."
+_MEMORY = "keep the texts met so far, and look among them."
+_WHOLE = "one question, two answers: compare whole dialogues, not seeds."
+_DEAF = "corpus.overlap(text, other) takes no notice of case and punctuation."
+_NEAR = "one word differs: ask how much is in common, with corpus.overlap(text, other)."
+_COPIES = (  # (name, seed, answer, whether it is a copy of an earlier one, hint)
+    ("a", _COFFEE_SEED, f"{_COFFEE}.", False, _FIRST_STAYS),
+    ("b", "How do I make good tea?", f"{_TEA}.", False, _FEW_WORDS),
+    ("c", _COFFEE_SEED, f"{_COFFEE}.", True, _MEMORY),
+    ("d", _COFFEE_SEED, "Ask the neighbor.", False, _WHOLE),
+    ("e", _COFFEE_SEED.upper(), f"{_COFFEE}!", True, _DEAF),
+    ("f", _COFFEE_SEED, f"{_COFFEE.replace('slowly', 'gently')}.", True, _NEAR),
+)
+
+
+def duplicates(answer):
+    """Exercise 3. answer(dialogues) must give the ids of the dialogues that have at least 70 % of their trigrams in
+    common (Jaccard, all messages) with an earlier one, in order."""
+    pool = [_exchange(seed, said, name=name) for name, seed, said, _, _ in _COPIES]
+    problem, hint = _wrong_copies(answer, pool)
     hints = (
-        "corpus.seed_key(dialogue) is equal for two dialogues of one seed; collect the dialogues of each key first.",
-        "sort the keys before you choose among them: then the order of the input cannot matter.",
-        "shuffle the sorted keys with random.Random(0), and take whole keys until there are enough.",
+        hint,
+        'the text of a dialogue: "\\n".join(m["content"] for m in dialogue.messages).',
+        "if any(corpus.overlap(text, other) >= 0.7 for other in kept): note the id; else: kept.append(text).",
     )
-    return report("split", problem, hints)
+    return report("duplicates", problem, hints)
 
 
-def _rule_problem(rule, dialogue, bad, said):
-    """ "" when `rule` objects to `dialogue` if and only if it is `bad`."""
-    why, problem = attempt(rule, dialogue)
+def _wrong_case(rule, cases, told):
+    """(problem, hint) of the first case that `rule` gets wrong, ("", "") for none. told: shows an answer in words."""
+    for case in cases:
+        why, problem = attempt(rule, _exchange(*case.contents))
+        if not problem and not isinstance(why, str):
+            problem = f'a rule returns a text ("" where nothing is wrong); yours returned {why!r}.'
+        if not problem and bool(why) != case.bad:
+            wanted = "it should object to" if case.bad else "it should let pass"
+            problem = f"{wanted}: {' → '.join([*case.contents[:-1], told(case.contents[-1])])}"
+        if problem:
+            return problem, case.hint
+    return "", ""
+
+
+def _wrong_copies(answer, pool):
+    """(problem, hint) of the first dialogue that `answer` gets wrong, ("", "") for none."""
+    found, problem = attempt(answer, list(pool))
+    if not problem and not isinstance(found, (list, tuple)):
+        problem = f"it should return a list of ids, it returned {type(found).__name__}."
     if problem:
-        return problem
-    if not isinstance(why, str):
-        return f'a rule returns a text ("" where nothing is wrong); yours returned {why!r}.'
-    if bool(why) == bad:
-        return ""
-    return f"{'it should object to' if bad else 'it should let pass'}: {said}"
-
-
-def _split_problem(answer, pool, heldout):
-    result, problem = attempt(answer, list(pool), heldout)
-    if problem:
-        return problem
-    if not isinstance(result, (tuple, list)) or len(result) != 2:
-        return f"it should return (train, heldout), it returned {type(result).__name__}."
-    train, kept = ([d.id for d in side] for side in result)
-    if sorted(train + kept) != sorted(d.id for d in pool):
-        return f"of {len(pool)} dialogues, {len(train)} + {len(kept)} came back, or some came back twice."
-    if {seed_key(d) for d in result[0]} & {seed_key(d) for d in result[1]}:
-        return "a seed is on both sides: two dialogues may share one, written in other letters."
-    if not max(1, heldout - 1) <= len(kept) <= heldout + 1:
-        return f"{heldout} were to be kept away, {len(kept)} were."
-    for turn in range(3):
-        shuffled = random.Random(turn).sample(pool, len(pool))
-        again, problem = attempt(answer, shuffled, heldout)
-        if problem or sorted(d.id for d in again[1]) != sorted(kept):
-            return problem or "another order of the same dialogues gave another choice."
-    return ""
-
-
-def _pool(seeds):
-    """One dialogue for each seed, and a second one for every other seed, which it writes in capitals."""
-    once = [_exchange(f"What is number {n}?", "A number.", name=f"d-{n}") for n in range(seeds)]
-    twice = [_exchange(f"WHAT IS  NUMBER {n}?", "Ask again.", name=f"e-{n}") for n in range(0, seeds, 2)]
-    return once + twice
+        return problem, 'begin with an empty list and append dialogue.id; return the list at the end, like ["c", "e"].'
+    for (name, seed, said, copy, hint), dialogue in zip(_COPIES, pool, strict=True):
+        if (dialogue.id in found) != copy:
+            wanted = "is a copy, and is not in your list" if copy else "is no copy of an earlier one, but in your list"
+            return f"{name!r} {wanted}: {seed} → {said}", hint
+    expected = [name for name, _, _, copy, _ in _COPIES if copy]
+    return ("", "") if list(found) == expected else (f"{expected} was expected, {list(found)} came.", "each id once.")
 
 
 def _exchange(*contents, name="d-1"):

@@ -1,128 +1,23 @@
-"""Which dialogues a model should not learn from, and why: small rules, each a function of one dialogue.
+"""Rules put to work: what each finds in a corpus, what cleaning removes and why, which dialogues are copies.
 
-Knows: what faults look like. Does not know: whether an answer is true. No rule here can tell.
-The limits are chosen by eye on the embedded teacher's dialogues; a rule finds English phrases only where it names them.
+Knows: how rules are asked and counted. Does not know: what they look for; see rules.py and content_rules.py.
 """
 
+import functools
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from rensa import RMinHash, RMinHashLSH
-
 from .. import artifacts
+from . import content_rules
+from . import rules as form_rules
+from .duplicates import near_duplicates
 from .store import Dialogue
-from .text import contained, overlap, repeated_share, trigrams, words
 
-_MARKER = re.compile(
-    r"\[\|?(?:human|ai)\|?\]|<\|im_(?:start|end)\|>|<\|(?:user|assistant|system|endoftext)\|>"
-    r"|^\s*(?:human|user|assistant|ai|ai assistant)\s*:|^\s*###\s*(?:instruction|response|human|assistant)\b",
-    re.IGNORECASE | re.MULTILINE,
-)
-_REFUSAL = re.compile(
-    r"\bas an? (?:AI|artificial intelligence|(?:large )?language model)\b"
-    r"|^\W*(?:(?:I'm|I am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? )?"
-    r"I (?:can't|cannot|can not|am unable to|'m unable to|am not able to|'m not able to) "
-    r"(?:help|assist|answer|provide|fulfil|comply|do that|continue|discuss)",
-    re.IGNORECASE,
-)
-_ANSWERING = re.compile(
-    r"^(?:sure|certainly|of course|absolutely|here (?:is|are)|here's|you (?:can|could|should|may)"
-    r"|I'm (?:glad|happy) to|I am (?:glad|happy) to|that's a great)\b",
-    re.IGNORECASE,
-)
-_LIST_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s", re.MULTILINE)
-_UNFINISHED = re.compile(
-    r"(?:[,(\[{–—]|\b(?:a|an|the|of|to|for|with|and|or|but|from|into|than|that|which|your|their|its|is|are))$",
-    re.IGNORECASE,
-)
-
-
-def no_words(dialogue):
-    """A message has no letter and no digit in it."""
-    return next((f"message {i} has no word in it" for i, m in _numbered(dialogue) if not words(m)), "")
-
-
-def role_marker(dialogue):
-    """A role marker stands inside a message.
-
-    The teacher wrote the next speaker's turn too, or the text would break the training format.
-    """
-    for i, content in _numbered(dialogue):
-        if found := _MARKER.search(content):
-            return f"message {i} contains {found.group().strip()!r}"
-    return ""
-
-
-def refusal(dialogue):
-    """An answer declines, or speaks of itself as an AI: on a harmless seed, that teaches to refuse."""
-    for content in dialogue.said_by("assistant"):
-        if found := _REFUSAL.search(content):
-            return f"an answer says {found.group().strip()!r}"
-    return ""
-
-
-def loop(dialogue, limit=0.3):
-    """A message goes round in circles: over `limit` of its word trigrams stood in it before."""
-    for i, content in _numbered(dialogue):
-        share = repeated_share(content)
-        if share > limit:
-            return f"{share:.0%} of the trigrams of message {i} repeat"
-    return ""
-
-
-def same_again(dialogue, limit=0.6):
-    """A speaker says again what they said before: over `limit` of the trigrams in common."""
-    for role in ("user", "assistant"):
-        said = dialogue.said_by(role)
-        for later in range(1, len(said)):
-            share = max(overlap(said[later], earlier) for earlier in said[:later])
-            if share > limit:
-                return f"{role} message {later + 1} repeats an earlier one ({share:.0%} in common)"
-    return ""
-
-
-def not_a_question(dialogue, limit=60):
-    """A user turn reads like an answer: over `limit` words, a list, or an answer's first words.
-
-    The first user turn is the seed, which a person wrote: it is left alone.
-    """
-    for i, content in enumerate(dialogue.said_by("user")[1:], start=2):
-        if len(words(content)) > limit:
-            return f"user turn {i} is {len(words(content))} words long"
-        if len(_LIST_ITEM.findall(content)) > 1:
-            return f"user turn {i} is a list"
-        if found := _ANSWERING.match(content):
-            return f"user turn {i} begins like an answer: {found.group()!r}"
-    return ""
-
-
-def echo(dialogue, limit=0.5):
-    """An answer hands the question back: over `limit` of its trigrams stand in the question."""
-    for turn in range(dialogue.turns):
-        question, answer = (dialogue.messages[2 * turn + side]["content"] for side in (0, 1))
-        share = contained(answer, question)
-        if share > limit:
-            return f"{share:.0%} of answer {turn + 1} stands in its question"
-    return ""
-
-
-def cut_off(dialogue):
-    """A message stops in mid-sentence or inside a code block; a trimmed answer that ends whole is fine.
-
-    The first user turn is the seed, often a title like "What is this for": it is left alone.
-    """
-    for i, content in _numbered(dialogue)[1:]:
-        if found := _UNFINISHED.search(content.rstrip()):
-            return f"message {i} ends with {found.group()!r}"
-        if content.count("```") % 2:
-            return f"message {i} ends inside a code block"
-    return ""
-
-
-RULES = (no_words, role_marker, refusal, loop, same_again, not_a_question, echo, cut_off)
+RULES = (*form_rules.FORM, *content_rules.CONTENT)
+# Rules that object too often, or need to know more, to remove by: they say where to look. `clean` asks them on request.
+SUSPICIONS = content_rules.SUSPICIONS
 
 
 class Removed(NamedTuple):
@@ -144,44 +39,84 @@ class Cleaned(NamedTuple):
         return dict(Counter(r.rule for r in self.removed).most_common())
 
 
+class Cluster(NamedTuple):
+    """Dialogues that say the same: the first one, and its copies as [(Dialogue, similarity to the first, 0 … 1)]."""
+
+    first: Dialogue
+    copies: list
+
+
 def clean(dialogues, rules=RULES, duplicates=0.7):
     """Sort dialogues into kept and removed, both in the order they came. Built in notebook 03.
 
     rules      : functions of a dialogue that return "" when it is fine, else why not. The first to object is named.
+                 Another limit: `functools.partial(loop, limit=0.2)`.
     duplicates : dialogues with at least this trigram Jaccard similarity to an earlier kept one are removed as
-                 "duplicate"; None looks for no duplicates. Below 0.6 some pairs are missed: see `near_duplicates`.
+                 "near_duplicate", those with the very same messages as "exact_duplicate"; None looks for neither.
+                 Below 0.6 some pairs are missed: see `near_duplicates`.
     """
+    dialogues = list(dialogues)
     verdicts = [_judge(dialogue, rules) for dialogue in dialogues]
     # Duplicates are sought among the good ones only: a bad first copy must not cost us a good second one.
     good = [i for i, verdict in enumerate(verdicts) if verdict is None]
     if duplicates is not None:
-        found = near_duplicates([dialogues[i] for i in good], duplicates)
-        for i, (first, share) in found.items():
-            why = f"{share:.0%} of its trigrams in common with {dialogues[good[first]].id}"
-            verdicts[good[i]] = Removed(dialogues[good[i]], "duplicate", why)
+        for i, copy in _copies([dialogues[i] for i in good], duplicates).items():
+            verdicts[good[i]] = copy
     return Cleaned([d for d, v in zip(dialogues, verdicts, strict=True) if v is None], [v for v in verdicts if v])
 
 
-def near_duplicates(dialogues, threshold=0.7):
-    """`{index: (index of the earlier one, similarity)}` of dialogues that say what an earlier one says.
-
-    MinHash finds the candidates without comparing every pair; the exact Jaccard similarity of their word trigrams
-    then decides, so nothing is removed on an estimate. With 32 bands of 4 a pair at 0.7 is missed once in 5,000
-    times, at 0.5 once in 8.
-    """
-    index = RMinHashLSH(threshold, 128, 32)
-    texts = ["\n".join(m["content"] for m in d.messages) for d in dialogues]
-    found = {}
-    for i, text in enumerate(texts):
-        sketch = RMinHash(128, 0)
-        sketch.update([" ".join(run) for run in trigrams(text)])
-        scored = [(overlap(text, texts[j]), -j) for j in index.query(sketch)]
-        share, first = max(scored, default=(0.0, 0))
-        if share >= threshold:
-            found[i] = (-first, share)
-        else:
-            index.insert(i, sketch)
+def findings(dialogues, rules=RULES + SUSPICIONS):
+    """`{rule name: {dialogue id: what it saw}}`, every rule asked about every dialogue. Built in notebook 03."""
+    found = {rule_name(rule): {} for rule in rules}
+    for dialogue in dialogues:
+        for rule in rules:
+            if why := rule(dialogue):
+                found[rule_name(rule)][dialogue.id] = str(why)
     return found
+
+
+def rule_table(dialogues, rules=RULES + SUSPICIONS):
+    """What each rule finds, as a DataFrame with one row per rule. Built in notebook 03.
+
+    hits    : dialogues that the rule objects to. share : of all dialogues, 0 … 1.
+    only    : those that no other rule here objects to: what the corpus would keep without this rule.
+    example : the first dialogue it objects to, and why.
+    """
+    import pandas as pd
+
+    dialogues = list(dialogues)
+    found = findings(dialogues, rules)
+    per_dialogue = Counter(name for hits in found.values() for name in hits)
+    rows = {
+        rule: {
+            "hits": len(hits),
+            "only": sum(per_dialogue[name] == 1 for name in hits),
+            "share": len(hits) / max(1, len(dialogues)),
+            "example": next((f"{name}: {why}" for name, why in hits.items()), ""),
+        }
+        for rule, hits in found.items()
+    }
+    columns = ["hits", "only", "share", "example"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("rule")
+
+
+def clusters(dialogues, threshold=0.7):
+    """Groups of dialogues that say the same, as [Cluster], the largest first. Built in notebook 03.
+
+    threshold : trigram Jaccard similarity to the first of the group; see `near_duplicates`.
+    """
+    dialogues, groups = list(dialogues), {}
+    for i, (first, share) in near_duplicates(dialogues, threshold).items():
+        groups.setdefault(first, []).append((dialogues[i], share))
+    found = [Cluster(dialogues[first], copies) for first, copies in groups.items()]
+    return sorted(found, key=lambda cluster: -len(cluster.copies))
+
+
+def rule_name(rule):
+    """A rule's name; that of the function inside where only a limit was changed (functools.partial)."""
+    while isinstance(rule, functools.partial):
+        rule = rule.func
+    return getattr(rule, "__name__", "rule")
 
 
 def write_removed(removed, path):
@@ -195,10 +130,15 @@ def _judge(dialogue, rules):
     """Removed by the first rule that objects, or None."""
     for rule in rules:
         if why := rule(dialogue):
-            return Removed(dialogue, getattr(rule, "__name__", "rule"), str(why))
+            return Removed(dialogue, rule_name(rule), str(why))
     return None
 
 
-def _numbered(dialogue):
-    """(number from 1, content) of each message."""
-    return [(i, m["content"]) for i, m in enumerate(dialogue.messages, start=1)]
+def _copies(dialogues, threshold):
+    """`{index: Removed}` of those that repeat an earlier one."""
+    removed = {}
+    for i, (first, share) in near_duplicates(dialogues, threshold).items():
+        exact = dialogues[i].messages == dialogues[first].messages
+        kind, same = ("exact", "says word for word the same as") if exact else ("near", f"{share:.0%} in common with")
+        removed[i] = Removed(dialogues[i], f"{kind}_duplicate", f"{same} {dialogues[first].id}")
+    return removed

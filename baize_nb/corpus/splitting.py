@@ -1,32 +1,51 @@
 """Which dialogues are kept away from training, so that there is something to test on.
 
-Knows: seeds and sources. Does not know: that two seeds worded differently may ask the same.
+Knows: seeds, sources, near duplicates. Does not know: that two seeds in other words may ask the same.
 """
 
 import hashlib
 from collections import defaultdict
 
 from ..errors import CourseError
+from .duplicates import all_words, linked
+from .text import words
+
+# Nearer than dialogues have to be: short questions from one mould ("What are the genetic changes related to …") share
+# most of their trigrams and ask about different things.
+NEAR_SEEDS = 0.8
 
 
-def split(dialogues, heldout, seed=0):
-    """(train, heldout): two lists sorted by id, no seed text on both sides. Built in notebook 03.
+def split(dialogues, heldout, seed=0, near=0.7):
+    """(train, heldout): two lists sorted by id; no seed, no near duplicate on both sides. Built in notebook 03.
 
-    heldout : how many dialogues to keep away, spread over the sources in proportion. Where a seed has several
-              dialogues they stay together, so there may be a few less.
+    heldout : how many dialogues to keep away, spread over the sources in proportion. Dialogues that belong together
+              stay together, so there may be a few less.
     seed    : another number, another choice. The order of `dialogues` changes nothing.
+    near    : dialogues of this trigram Jaccard similarity belong together, as do those of one seed (`seed_key`) and
+              of seeds that are at least 0.8 similar; None: only those of one seed.
 
     Raises CourseError where there are too few dialogues to keep `heldout` away and still train on one.
     """
-    groups = by_seed(dialogues)
-    if not 1 <= heldout < len(dialogues) or len(groups) < 2:
+    dialogues = list(dialogues)
+    taken = heldout_positions(dialogues, heldout, seed, near)
+    train = [d for i, d in enumerate(dialogues) if i not in taken]
+    return _sorted(train), _sorted([dialogues[i] for i in taken])
+
+
+def heldout_positions(dialogues, heldout, seed=0, near=0.7):
+    """Set of the indexes that `split` keeps away: for a `stream`, of which no list is made."""
+    keys, sources = [], []
+    for dialogue in dialogues:
+        keys.append(seed_key(dialogue))
+        sources.append(dialogue.source)
+    near_ones = [] if near is None else linked(dialogues, all_words, near) + _near_seeds(keys)
+    groups = _groups(keys, near_ones)
+    if not 1 <= heldout < len(keys) or len(groups) < 2:
         raise CourseError(
-            f"Cannot keep {heldout} of {len(dialogues)} dialogues ({len(groups)} different seeds) away and still train "
+            f"Cannot keep {heldout} of {len(keys)} dialogues ({len(groups)} different seeds) away and still train "
             "on the rest. Ask for fewer, or collect more dialogues in notebook 02."
         )
-    taken = _take(groups, heldout, len(dialogues), seed)
-    train = [d for key, group in groups.items() if key not in taken for d in group]
-    return _sorted(train), _sorted(d for key in taken for d in groups[key])
+    return {i for key in _take(groups, sources, heldout, seed) for i in groups[key]}
 
 
 def seed_key(dialogue):
@@ -34,23 +53,39 @@ def seed_key(dialogue):
     return " ".join((dialogue.seed or dialogue.messages[0]["content"]).casefold().split())
 
 
-def by_seed(dialogues):
-    """`{seed_key: [dialogues]}`."""
-    groups = defaultdict(list)
-    for dialogue in dialogues:
-        groups[seed_key(dialogue)].append(dialogue)
+def _near_seeds(keys):
+    """Clusters of indexes whose seeds are not equal but nearly so."""
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    places = list(first.values())
+    return [[places[i] for i in group] for group in linked(first, words, NEAR_SEEDS)]
+
+
+def _groups(keys, near_ones):
+    """`{seed key: {indexes}}`, one per seed; seeds that `near_ones` joins are one, under the first by alphabet."""
+    groups = defaultdict(set)
+    for i, key in enumerate(keys):
+        groups[key].add(i)
+    home = {key: key for key in groups}  # where the dialogues of a key are now
+    for cluster in near_ones:
+        together = {home[keys[i]] for i in cluster}
+        first = min(together)
+        for other in together - {first}:
+            groups[first] |= groups.pop(other)
+        for i in groups[first]:
+            home[keys[i]] = first
     return dict(groups)
 
 
-def _take(groups, heldout, total, seed):
-    """The seed keys to keep away: each source gives its share, what rounding leaves is filled from any source."""
+def _take(groups, sources, heldout, seed):
+    """The group keys to keep away: each source gives its share, what rounding leaves is filled from any source."""
     # Ranking by a hash, not a shuffle: the choice hangs on the seeds themselves and on nothing else.
     ranked = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
-    room = _shares(groups, heldout, total)
+    home = {key: min(sources[i] for i in group) for key, group in groups.items()}
+    room = _shares(groups, home, heldout, len(sources))
     taken, left = set(), heldout
     for anywhere in (False, True):
         for key in ranked:
-            size, source = len(groups[key]), _source(groups[key])
+            size, source = len(groups[key]), home[key]
             fits = size <= left and (anywhere or size <= room[source]) and len(taken) < len(groups) - 1
             if key not in taken and fits:
                 taken.add(key)
@@ -61,11 +96,11 @@ def _take(groups, heldout, total, seed):
     return taken
 
 
-def _shares(groups, heldout, total):
+def _shares(groups, home, heldout, total):
     """`{source: dialogues to keep away}`, in proportion, summing to `heldout`: the largest remainders round up."""
     sizes = defaultdict(int)
-    for group in groups.values():
-        sizes[_source(group)] += len(group)
+    for key, group in groups.items():
+        sizes[home[key]] += len(group)
     shares = {source: heldout * size // total for source, size in sizes.items()}
     by_remainder = sorted(sizes, key=lambda source: (-(heldout * sizes[source] % total), source))
     for source in by_remainder[: heldout - sum(shares.values())]:
@@ -73,10 +108,8 @@ def _shares(groups, heldout, total):
     return shares
 
 
-def _source(group):
-    """The source that a group of dialogues counts for."""
-    return min(d.source for d in group)
-
-
 def _sorted(dialogues):
-    return sorted(dialogues, key=lambda d: (d.id, d.to_json()))
+    """By id, and by content where ids are equal, so that the order they came in leaves no trace."""
+    ids = [d.id for d in dialogues]
+    unique = len(set(ids)) == len(ids)
+    return sorted(dialogues, key=(lambda d: d.id) if unique else (lambda d: (d.id, d.to_json())))

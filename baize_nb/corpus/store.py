@@ -4,11 +4,13 @@ Knows: `Dialogue` and its JSON line. Does not know: how a dialogue was made, or 
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from .. import artifacts, transcript
 from ..errors import CourseError
+from .memory import uncollected
+from .saving import write_pieces
 
 
 @dataclass
@@ -42,33 +44,44 @@ class Dialogue:
         """Contents of all messages of "user" or "assistant", in order."""
         return [m["content"] for m in self.messages if m["role"] == role]
 
-    def to_json(self):
-        """The dialogue as one line of JSON, without the line end. Inverse of `from_json`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def to_record(self):
+        """The dialogue as a dict of its fields, in the order above. Inverse of `from_record`; nothing is copied."""
+        return {name: getattr(self, name) for name in _TYPES}
 
     @classmethod
-    def from_json(cls, line):
-        """A dialogue from one line of JSON. Raises ValueError, in plain words, for a line that is none.
+    def from_record(cls, record):
+        """A dialogue from a dict. Raises ValueError, in plain words, for a record that is none.
 
         Fields that are not named above are ignored, so that a corpus of a later version can be read.
         """
-        record = json.loads(line)
         if not isinstance(record, dict):
             raise ValueError(f"a {type(record).__name__}, not an object with fields")
         missing = [name for name in ("id", "messages") if not record.get(name)]
         if missing:
             raise ValueError(f"no {' and no '.join(missing)}")
-        dialogue = cls(**{f.name: record[f.name] for f in fields(cls) if f.name in record})
+        dialogue = cls(**{name: record[name] for name in _TYPES if name in record})
         _check(dialogue)
         return dialogue
+
+    def to_json(self):
+        """The dialogue as one line of JSON, without the line end. Inverse of `from_json`."""
+        return json.dumps(self.to_record(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line):
+        """A dialogue from one line of JSON. Raises ValueError, in plain words, for a line that is none."""
+        return cls.from_record(json.loads(line))
+
+
+_TYPES = {f.name: f.type for f in fields(Dialogue)}
 
 
 def _check(dialogue):
     """Raise ValueError unless every field has its type and the messages are whole exchanges."""
-    for f in fields(dialogue):
-        value = getattr(dialogue, f.name)
-        if not isinstance(value, f.type):
-            raise ValueError(f"field {f.name!r} is a {type(value).__name__}, not a {f.type.__name__}")
+    for name, kind in _TYPES.items():
+        value = getattr(dialogue, name)
+        if not isinstance(value, kind):
+            raise ValueError(f"field {name!r} is a {type(value).__name__}, not a {kind.__name__}")
     for i, message in enumerate(dialogue.messages):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError(f'message {i} is not {{"role": …, "content": "text"}}')
@@ -77,6 +90,7 @@ def _check(dialogue):
         raise ValueError("the last user message has no answer")
 
 
+@uncollected()
 def read(path):
     """All dialogues of a corpus.jsonl, in file order. Empty lines are skipped. Built in notebook 03.
 
@@ -101,9 +115,11 @@ def read(path):
 
 
 def write(dialogues, path):
-    """Write a corpus, one dialogue a line, whole or not at all; return its path. Raises CourseError on a full disk."""
-    artifacts.write_text(path, "".join(d.to_json() + "\n" for d in dialogues))
-    return Path(path)
+    """Write a corpus, one dialogue a line, whole or not at all; return its path. Raises CourseError on a full disk.
+
+    dialogues : any iterable; they are written as they come and need not fit into memory.
+    """
+    return write_pieces(path, (d.to_json() + "\n" for d in dialogues))
 
 
 def _lines(path):

@@ -7,7 +7,7 @@ from statistics import median
 
 from matplotlib.ticker import MaxNLocator
 
-from .style import ACCENT, DARK, bars, figure, label, legend
+from .style import ACCENT, DARK, bars, figure, label, legend, line
 
 
 def turns(counts):
@@ -29,6 +29,20 @@ def removed(counts, kept):
     return fig
 
 
+def hits(only, shared):
+    """Lying bars: dialogues that each rule objects to. only, shared : {rule: dialogues} that no other rule met, that
+    another one met as well; both with the same rules."""
+    fig = _lying({rule: only[rule] + shared[rule] for rule in only}, "What each rule finds", "dialogues")
+    fig.set_figheight(fig.get_figheight() + 0.3)
+    ax = fig.axes[0]
+    ax.containers[0].set_label("another rule objects too")
+    drawn = ax.barh([rule.replace("_", " ") for rule in only], list(only.values()), height=0.6, **bars(0))
+    drawn.set_label("only this rule objects")
+    if only:
+        fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return fig
+
+
 def words_by_role(user, assistant, width=10):
     """Two histograms side by side on one scale: words per message. user, assistant : [words]; width : of a bar."""
     longest = max([*user, *assistant, 1])
@@ -43,6 +57,39 @@ def words_by_role(user, assistant, width=10):
         label(ax, f"Words per {role} message", "words", "messages" if role == "user" else "")
         ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return fig
+
+
+def by_turn(user, assistant):
+    """Two lines: mean words per message in the first turn, the second … user, assistant : [mean words], as long."""
+    fig, ax = figure(height=2.8)
+    for i, (role, means) in enumerate((("assistant", assistant), ("user", user))):
+        turns = range(1, len(means) + 1)
+        ax.plot(turns, means, label=role, **line(i))
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    label(ax, "Length by turn", "turn", "words per message")
+    if assistant:
+        legend(ax)
+    return fig
+
+
+def growth(points, k, b):
+    """How the vocabulary grows, and Heaps' law k · wordsᵇ beside it. points : [(words read, distinct words)]."""
+    fig, ax = figure(height=2.8)
+    read = [x for x, _ in points]
+    ax.plot(read, [y for _, y in points], label="this corpus", **line(0))
+    ax.plot(read, [k * x**b for x in read], color=ACCENT, linestyle="--", label=f"{k:.1f} · words$^{{{b:.2f}}}$")
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    label(ax, "New words keep coming", "words read", "different words")
+    legend(ax)
+    return fig
+
+
+def first_words(counts):
+    """Lying bars: with which words questions begin. counts : {words: questions}."""
+    return _lying(counts, "How questions begin", "questions")
 
 
 def repetition(shares, limit):
