@@ -39,9 +39,10 @@ def _inspect(dialogues, n, clock):
     tokenizer = Tokenizer.from_file(str(models.embedded() / "tokenizer.json"))
     table = corpus.stats(corpus.measure(dialogues, tokenizer))
     clock.lap("statistics and tokens")
-    found = corpus.near_duplicates(dialogues)
+    sketches = corpus.sketch(dialogues)
+    found = corpus.near_duplicates(dialogues, sketches=sketches)
     clock.lap("near duplicates")
-    taken = corpus.heldout_positions(dialogues, min(HELDOUT, n // 3))
+    taken = corpus.heldout_positions(dialogues, min(HELDOUT, n // 3), sketches=sketches)
     clock.lap("split")
     facts = {"tokens": round(table.loc["all", "tokens"] * 2 * table.loc["all", "turns"] * n)}
     return clock.result(**facts, duplicates=len(found), heldout=len(taken))

@@ -1,6 +1,5 @@
-"""Profiles, artifacts, errors, doctor and the checks of notebook 02: what everything else stands on."""
+"""Profiles, artifacts, errors and the doctor: what everything else stands on."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from baize_nb import artifacts, doctor, profiles
-from baize_nb.checks import selfchat as checks
 from baize_nb.errors import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,32 +102,3 @@ def test_runs_folder_that_cannot_be_written_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "x"))
     with pytest.raises(CourseError, match="Set BAIZE_RUNS"):
         artifacts.runs()
-
-
-def solutions():
-    spec = importlib.util.spec_from_file_location("solutions_02", ROOT / "notebooks" / "solutions" / "02_self_chat.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("name", ["requests", "trim", "parse"])
-def test_solution_passes_its_check(name, capsys):
-    assert getattr(checks, name)(getattr(solutions(), name)) is True
-    assert "✓" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "hint"),
-    [
-        ("requests", lambda turns: 0, "hint 1"),
-        ("requests", lambda turns: 2 * turns, "ask the model for the seed"),
-        ("trim", lambda text: text, "not 'Yes.'"),
-        ("trim", lambda text: text.rsplit(".", 1)[0], "belongs to the sentence"),
-        ("parse", lambda text: [], "one exchange"),
-        ("parse", lambda text: 1 / 0, "ZeroDivisionError"),
-    ],
-)
-def test_wrong_answer_gets_a_hint_that_fits(name, wrong, hint, capsys):
-    assert getattr(checks, name)(wrong) is False
-    assert hint in capsys.readouterr().out

@@ -185,3 +185,13 @@ def test_prompts_are_found_word_for_word():
     assert "2 of 4 prompts share a run of 8 words with 2 dialogues" in str(found) and "50% of its runs" in str(found)
     assert set(corpus.prompt_overlap(dialogues, [prompt], n=5).examples) == {0}
     assert not corpus.prompt_overlap(dialogues, ["nothing of the kind has ever been said here by anybody"])
+
+
+def test_sketches_made_once_give_the_same_duplicates_and_the_same_split():
+    dialogues = pool()
+    sketches = corpus.sketch(dialogues)
+    assert sketches.shape == (len(dialogues), 32)
+    found = corpus.near_duplicates(dialogues)
+    assert found
+    assert corpus.near_duplicates(dialogues, sketches=sketches) == found
+    assert corpus.heldout_positions(dialogues, 9, sketches=sketches) == corpus.heldout_positions(dialogues, 9)

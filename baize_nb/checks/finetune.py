@@ -1,6 +1,7 @@
 """Self-checks of notebook 04: the rank a budget allows, the loss mask, LoRA's forward pass.
 
-Knows: what a right answer does. Does not know: how to do it; see notebooks/solutions/04_lora_finetuning.py.
+Knows: what a right answer does, and which mistake a wrong one points to. Does not know: how to do it; see
+notebooks/solutions/04_lora_finetuning.py. The first hint fits the mistake; the others say more about the way.
 """
 
 from . import attempt, report
@@ -11,17 +12,33 @@ def rank_for(function):
 
     shapes : [(outputs, inputs)] of the adapted matrices.
     """
-    hints = (
-        "One matrix costs rank × (outputs + inputs). What does rank 1 cost for all of them together?",
-        "Divide the budget by the cost of rank 1, and round down: `//`.",
+    more = (
+        "divide the budget by the cost of rank 1, and round down: `//`.",
+        "budget // sum(outputs + inputs for outputs, inputs in shapes)",
     )
     cases = (([(3, 4)], 21, 3), ([(576, 576), (192, 576)], 20_000, 10), ([(10, 10)], 19, 0), ([(8, 2)] * 5, 400, 8))
     for shapes, budget, right in cases:
         answer, problem = attempt(function, shapes, budget)
         if problem or answer != right:
             problem = problem or f"for shapes {shapes} and {budget} parameters it gave {answer!r}."
-            return report("rank_for", problem, hints)
+            return report("rank_for", problem, (_rank_hint(answer, shapes, budget), *more))
     return report("rank_for", "")
+
+
+_COST = "one matrix costs rank × (outputs + inputs). What does rank 1 cost for all of them together?"
+_THIN = "A and B are thin: rank × inputs and outputs × rank. Their sizes are added, outputs + inputs, not multiplied."
+_WHOLE = "a rank is a whole number, and must stay within the budget: round down."
+_ALL = "all matrices are adapted: add up what rank 1 costs for each of them."
+
+
+def _rank_hint(answer, shapes, budget):
+    """The hint that fits a wrong answer of exercise 1."""
+    exact = budget / sum(outputs + inputs for outputs, inputs in shapes)
+    if answer == budget // sum(outputs * inputs for outputs, inputs in shapes):
+        return _THIN
+    if isinstance(answer, (int, float)) and exact // 1 < answer <= exact // 1 + 1:
+        return _WHOLE
+    return _ALL if answer in [budget // sum(shape) for shape in shapes] else _COST
 
 
 def loss_mask(function):
@@ -29,10 +46,9 @@ def loss_mask(function):
 
     parts : [(ids, learn)] in order; a label is the token where learn is True, -100 elsewhere, padding included.
     """
-    hints = (
-        "Go through the parts and build both lists side by side; they must stay equally long.",
-        "Padding is added at the end, by counting: length - len(input_ids). Never ask what a token's id is.",
-        "labels += ids if learn else [-100] * len(ids), and -100 for each padded place.",
+    more = (
+        "go through the parts: input_ids += ids, and labels += ids if learn else [-100] * len(ids).",
+        "missing = length - len(input_ids); then add [pad_id] * missing to the one and [-100] * missing to the other.",
     )
     stop = 2  # also the padding, as in the embedded model
     cases = (
@@ -42,24 +58,36 @@ def loss_mask(function):
     )
     for parts, length, ids, labels in cases:
         answer, problem = attempt(function, parts, length, stop)
-        problem = problem or _mask_problem(answer, ids, labels)
+        hint = _SIDE_BY_SIDE
+        if not problem:
+            problem, hint = _mask_problem(answer, ids, labels)
         if problem:
-            return report("loss_mask", f"for parts={parts}, length={length}: {problem}", hints)
+            return report("loss_mask", f"for parts={parts}, length={length}: {problem}", (hint, *more))
     return report("loss_mask", "")
 
 
+_SIDE_BY_SIDE = "build both lists side by side, and return both: `return input_ids, labels`."
+_PADDED = "input_ids are the ids of all parts, one after another, then pad_id up to `length`."
+_BY_POSITION = "mask what was padded, by counting places. Never ask what a token's id is."
+_PADDING_TOO = "padding is not learned either: its labels are -100."
+_ONLY_LEARNED = "a label is the token itself where `learn` is True, and -100 where it is not."
+
+
 def _mask_problem(answer, ids, labels):
-    """What is wrong with an answer of exercise 2, or ""."""
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        return f"it gave {answer!r}, not a pair (input_ids, labels)."
-    got_ids, got_labels = (list(part) if part is not None else None for part in answer)
+    """(problem, hint) of an answer of exercise 2, ("", "") where it is right."""
+    if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(part, list) for part in answer):
+        return f"it gave {answer!r}, not a pair of lists (input_ids, labels).", _SIDE_BY_SIDE
+    got_ids, got_labels = answer
     if got_ids != ids:
-        return f"input_ids are {got_ids}, expected {ids}."
+        return f"input_ids are {got_ids}, expected {ids}.", _PADDED
     if got_labels == labels:
-        return ""
+        return "", ""
     if got_labels == [-100 if label == 2 else label for label in labels]:
-        return "the stop token is masked: the model would never learn to stop. Only padding may be."
-    return f"labels are {got_labels}, expected {labels}."
+        return "the stop token is masked: the model would never learn to stop. Only padding may be.", _BY_POSITION
+    # Right wherever something is to be learned or was given, and a token where padding stands.
+    end = max(i for i, label in enumerate(labels) if label != -100) + 1
+    padded = got_labels[:end] == labels[:end] and 2 in got_labels[end:]
+    return f"labels are {got_labels}, expected {labels}.", _PADDING_TOO if padded else _ONLY_LEARNED
 
 
 def lora_forward(function):
@@ -67,18 +95,27 @@ def lora_forward(function):
 
     x : (rows, inputs) · W : (outputs, inputs) · A : (rank, inputs) · B : (outputs, rank), torch tensors.
     """
-    hints = (
-        "A linear layer computes x @ W.T. LoRA adds a second path: x through A, then through B.",
-        "The second path is scaled by alpha / rank, and rank is the number of rows of A.",
+    more = (
+        "the second path is x @ A.T @ B.T, scaled by alpha / rank; rank is the number of rows of A.",
         "x @ W.T + alpha / A.shape[0] * (x @ A.T @ B.T)",
     )
     for rank, alpha, rows in ((1, 1, 1), (2, 16, 3), (4, 2, 2)):
         inputs = _matrices(rank, rows)
         answer, problem = attempt(function, *inputs, alpha)
-        problem = problem or _forward_problem(answer, inputs, alpha)
+        hint = _TRANSPOSED
+        if not problem:
+            problem, hint = _forward_problem(answer, inputs, alpha)
         if problem:
-            return report("lora_forward", f"for rank {rank}, alpha {alpha}: {problem}", hints)
+            return report("lora_forward", f"for rank {rank}, alpha {alpha}: {problem}", (hint, *more))
     return report("lora_forward", "")
+
+
+_TWO_PATHS = "a linear layer computes x @ W.T. LoRA adds a second path: x through A, then through B."
+_TRANSPOSED = (
+    "look at the shapes: x is (rows, inputs) and W is (outputs, inputs), so W is transposed, W.T. So are A and B."
+)
+_SCALE = "the second path is scaled by alpha / rank; rank is the number of rows of A."
+_FROZEN = "the second path is added to what the frozen layer gives, x @ W.T."
 
 
 def _matrices(rank, rows):
@@ -90,19 +127,22 @@ def _matrices(rank, rows):
 
 
 def _forward_problem(answer, inputs, alpha):
-    """What is wrong with an answer of exercise 3, or "". The reference merges the matrices first."""
+    """(problem, hint) of an answer of exercise 3. The reference merges the matrices first."""
     import torch
 
     x, weight, a, b = inputs
     right = torch.nn.functional.linear(x, weight + alpha / len(a) * (b @ a))
     if not isinstance(answer, torch.Tensor):
-        return f"it gave {type(answer).__name__}, not a tensor."
+        return f"it gave {type(answer).__name__}, not a tensor.", _TWO_PATHS
     if answer.shape != right.shape:
-        return f"its shape is {tuple(answer.shape)}, expected {tuple(right.shape)}."
+        return f"its shape is {tuple(answer.shape)}, expected {tuple(right.shape)}.", _TRANSPOSED
     if torch.allclose(answer, right, atol=1e-5):
-        return ""
+        return "", ""
     if torch.allclose(answer, x @ weight.T, atol=1e-5):
-        return "that is the frozen layer alone; the path through A and B is missing."
-    if torch.allclose(answer, x @ weight.T + x @ a.T @ b.T, atol=1e-5):
-        return "the scale alpha / rank is missing."
-    return "the numbers differ."
+        return "that is the frozen layer alone; the path through A and B is missing.", _TWO_PATHS
+    if torch.allclose(answer, alpha / len(a) * (x @ a.T @ b.T), atol=1e-5):
+        return "that is the path through A and B alone; the frozen layer is missing.", _FROZEN
+    for scale in (1, alpha):
+        if torch.allclose(answer, x @ weight.T + scale * (x @ a.T @ b.T), atol=1e-5):
+            return f"the scale alpha / rank is missing: yours is {scale}.", _SCALE
+    return "the numbers differ.", _TWO_PATHS

@@ -30,7 +30,7 @@ from .counting import (
     paper,
     stats,
 )
-from .duplicates import near_duplicates
+from .duplicates import near_duplicates, sketch
 from .formats import write_alpaca, write_baize, write_messages, write_parquet, write_sharegpt
 from .leakage import Leakage, PromptOverlap, leakage, prompt_overlap
 from .loading import Loaded, Stream, Unreadable, load, read_baize, read_messages, stream
@@ -82,6 +82,7 @@ __all__ = [
     "rule_name",
     "rule_table",
     "seed_key",
+    "sketch",
     "split",
     "stats",
     "stream",

@@ -23,13 +23,22 @@ _BATCH = 2000  # texts whose hashes are in memory at once
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def near_duplicates(dialogues, threshold=0.7):
+def sketch(dialogues):
+    """MinHash sketches of dialogues, an array of shape (dialogues, 32) of 64-bit numbers: one per band.
+
+    For those who look for duplicates and split the same dialogues: made once, given to both.
+    """
+    return _bands(dialogues, all_words)
+
+
+def near_duplicates(dialogues, threshold=0.7, sketches=None):
     """`{index: (index of the earlier one, similarity)}` of dialogues that say what an earlier one says.
 
     dialogues : a list, or a `stream`, which is read twice: memory grows by 256 bytes a dialogue and the candidates.
+    sketches  : what `sketch` made of the same dialogues, where it is there already.
     A duplicate is compared with those before it that are none themselves, so that each cluster keeps its first.
     """
-    candidates = Candidates(dialogues, all_words)
+    candidates = Candidates(dialogues, all_words, sketches)
     found = {}
     for i in candidates.rows:
         scored = [(candidates.similarity(i, j), -j) for j in candidates.earlier(i)]
@@ -41,12 +50,12 @@ def near_duplicates(dialogues, threshold=0.7):
     return found
 
 
-def linked(items, said, threshold):
+def linked(items, said, threshold, sketches=None):
     """Lists of indexes of the items that near duplicates link, directly or through others; each list is sorted.
 
     Arguments as for `Candidates`. What is linked does not depend on the order of the items.
     """
-    candidates, parent = Candidates(items, said), {}
+    candidates, parent = Candidates(items, said, sketches), {}
     for i in candidates.rows:
         parent[i], twin = i, False
         for j in candidates.earlier(i):
@@ -70,14 +79,15 @@ class Candidates:
     """Items that share a band of their sketches with another item, and how similar two of them are.
 
     items : anything one can loop over more than once, a list or a `stream`. said : function from an item to its words.
+    sketches : as `sketch` makes them; made here where they are missing.
     rows  : indexes of the items that have a candidate at all, rising. The others are never looked at again.
     """
 
     @uncollected()
-    def __init__(self, items, said):
+    def __init__(self, items, said, sketches=None):
         if iter(items) is items:
             items = list(items)
-        bands = _bands(items, said)
+        bands = _bands(items, said) if sketches is None else sketches
         values, counts = np.unique(bands, return_counts=True)
         shared = np.isin(bands, values[counts > 1])
         self.rows = np.flatnonzero(shared.any(axis=1)).tolist()

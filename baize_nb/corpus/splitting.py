@@ -32,13 +32,16 @@ def split(dialogues, heldout, seed=0, near=0.7):
     return _sorted(train), _sorted([dialogues[i] for i in taken])
 
 
-def heldout_positions(dialogues, heldout, seed=0, near=0.7):
-    """Set of the indexes that `split` keeps away: for a `stream`, of which no list is made."""
+def heldout_positions(dialogues, heldout, seed=0, near=0.7, sketches=None):
+    """Set of the indexes that `split` keeps away: for a `stream`, of which no list is made.
+
+    sketches : what `sketch` made of the same dialogues, where it is there already.
+    """
     keys, sources = [], []
     for dialogue in dialogues:
         keys.append(seed_key(dialogue))
         sources.append(dialogue.source)
-    near_ones = [] if near is None else linked(dialogues, all_words, near) + _near_seeds(keys)
+    near_ones = [] if near is None else linked(dialogues, all_words, near, sketches) + _near_seeds(keys)
     groups = _groups(keys, near_ones)
     if not 1 <= heldout < len(keys) or len(groups) < 2:
         raise CourseError(

@@ -44,7 +44,9 @@ class Estimate:
 def _time(minutes):
     if minutes is None:
         return "within 24 hours"
-    return f"roughly {max(1, minutes):.0f} minutes" if minutes < 120 else f"roughly {minutes / 60:.0f} hours"
+    if minutes < 1.5:
+        return "roughly a minute"
+    return f"roughly {minutes:.0f} minutes" if minutes < 120 else f"roughly {minutes / 60:.0f} hours"
 
 
 def estimate(seeds, teacher, strategy="auto", settings=None, concurrency=16, limits=None, price=None, batch=False):

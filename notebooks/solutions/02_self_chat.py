@@ -12,6 +12,13 @@ def trim(text):
     return text[: end + 1]
 
 
+def human_request(prompt, seed_text, messages):
+    """One user message: the prompt, with the topic and the chat so far in it."""
+    names = {"user": "[Human]", "assistant": "[AI]"}
+    talk = "\n".join(f"{names[m['role']]} {m['content']}" for m in messages)
+    return [{"role": "user", "content": prompt.replace("{seed}", seed_text).replace("{transcript}", talk)}]
+
+
 def parse(text):
     """Messages of a transcript; a last question without an answer is dropped."""
     roles = {"[Human]": "user", "[AI]": "assistant"}
