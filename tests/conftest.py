@@ -1,8 +1,14 @@
 """Every test runs in profile `ci`, writes to a folder of its own, and knows no key, no teacher and no model hub."""
 
+import signal
+
 import pytest
 
 FOREIGN = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
+
+
+# A shell that starts this in the background has Ctrl-C ignored, for us and for every process that we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
