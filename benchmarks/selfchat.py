@@ -46,13 +46,14 @@ def embedded(dialogues=32, slots=16):
         bodies.append((kind, dict(body)))
         return await send(self, kind, body, worst)
 
-    with teacher.embedded(slots) as model:
+    # An engine of its own for each: it keeps prompts that it has read, and would answer the same ones sooner.
+    with teacher.embedded(slots) as model, tempfile.TemporaryDirectory() as folder:
         asking.Requester._call = noted
-        with tempfile.TemporaryDirectory() as folder:
-            many, report = collect(items, model, folder, settings=SETTINGS, concurrency=slots)
+        many, report = collect(items, model, folder, settings=SETTINGS, concurrency=slots)
         asking.Requester._call = send
-        with tempfile.TemporaryDirectory() as folder:
-            one, _ = collect(items, model, folder, settings=SETTINGS, concurrency=1)
+    with teacher.embedded(slots) as model, tempfile.TemporaryDirectory() as folder:
+        one, _ = collect(items, model, folder, settings=SETTINGS, concurrency=1)
+    with teacher.embedded(slots) as model:
         bare, bare_tokens = asyncio.run(saturate(model, bodies, slots))
     ours = report.usage["completion_tokens"] / many
     row("dialogues/minute, 16 at a time against 1", one / many, "≥ 2.2", f"{60 * dialogues / many:.1f} a minute")
@@ -67,7 +68,8 @@ async def saturate(model, bodies, slots):
         nonlocal written
         for kind, body in pile:
             create = (client.chat.completions if kind == "chat" else client.completions).create
-            written += (await create(model=model.model, **body)).usage.completion_tokens
+            reply = await create(model=model.model, **body)
+            written += reply.usage.completion_tokens
 
     begin = time.perf_counter()
     async with model.client(max_retries=0, timeout=600) as client:
