@@ -126,7 +126,8 @@ def _key():
 def embedded(slots=16):
     """The embedded model, served by llama.cpp in a child process on a free loopback port.
 
-    slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores, by the processor.
+    slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores,
+            by the processor.
     Ready in seconds; released by `close()`, at the end of a `with`, and whenever this process ends.
     """
     from .engine import Engine
