@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import tempfile
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -86,28 +87,50 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_text(path, text):
-    """Write `text` to `path` whole or not at all: a full disk or a kill leaves the old file as it was."""
+@contextmanager
+def whole(path):
+    """Path of a temporary file that takes the name `path` when the block ends well, and is removed when it does not.
+
+    For files that are written piece by piece: a corpus may be larger than the memory. Raises CourseError on a full
+    disk; what stood under that name before is then unchanged.
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # mkstemp makes it private; an artifact is meant to be shared
+            yield temporary
+            _settle(temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise CourseError(
-            f"Could not write {show(path)} ({error.strerror}); what was there before is unchanged. "
-            "Free some space or set BAIZE_RUNS to another disk, and run the cell again."
+            f"Could not write {show(path)} ({error.strerror or error}); what was there before is unchanged. "
+            "Free some space or set BAIZE_RUNS to another disk, and try again."
         ) from error
+
+
+def _settle(temporary):
+    """Onto the disk, and readable by others: a temporary file is private, an artifact is meant to be shared."""
+    with temporary.open("rb+") as file:  # Windows syncs only what it may write
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+
+
+def write_text(path, text):
+    """Write `text` to `path` whole or not at all: a full disk or a kill leaves the old file as it was."""
+    return write_pieces(path, [text])
+
+
+def write_pieces(path, pieces):
+    """Write an iterable of str to `path` as UTF-8, whole or not at all; return the path."""
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
+    return Path(path)
 
 
 def versions():

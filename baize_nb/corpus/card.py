@@ -15,7 +15,6 @@ from .. import artifacts
 from ..errors import CourseError
 from .cleaning import RULES, SUSPICIONS, clusters, rule_table
 from .counting import ends, message_words, stats
-from .saving import whole
 
 USES = (
     "Learning how chat corpora are made, inspected and cleaned.",
@@ -152,7 +151,7 @@ def _picture(fig, folder, name, alt):
 
     data = png(fig)
     file = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}.png"
-    with whole(file) as temporary:
+    with artifacts.whole(file) as temporary:
         temporary.write_bytes(data)
     return f"![{alt}]({folder.name.replace(' ', '%20')}/{file.name})"
 

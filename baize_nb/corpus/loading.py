@@ -15,7 +15,6 @@ from ..errors import CourseError
 from .formats import FORMATS, convert, detect
 from .memory import uncollected
 from .records import records
-from .saving import whole
 
 
 class Unreadable(NamedTuple):
@@ -93,7 +92,8 @@ class Stream:
         if not self._aside:
             return
         if self.aside is None:
-            self._file = stack.enter_context(stack.enter_context(whole(self._aside)).open("w", encoding="utf-8"))
+            temporary = stack.enter_context(artifacts.whole(self._aside))
+            self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
             self.aside = Path(self._aside)
         raw = record.raw if record.fault else record.value
         line = {"where": record.where, "reason": reason, "record": raw}

@@ -10,7 +10,6 @@ from pathlib import Path
 from .. import artifacts, transcript
 from ..errors import CourseError
 from .memory import uncollected
-from .saving import write_pieces
 
 
 @dataclass
@@ -119,7 +118,7 @@ def write(dialogues, path):
 
     dialogues : any iterable; they are written as they come and need not fit into memory.
     """
-    return write_pieces(path, (d.to_json() + "\n" for d in dialogues))
+    return artifacts.write_pieces(path, (d.to_json() + "\n" for d in dialogues))
 
 
 def _lines(path):
