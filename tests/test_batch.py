@@ -136,8 +136,8 @@ def test_other_request_files_are_never_replaced(tmp_path, n):
 
 
 def test_what_cannot_be_sent_is_said(tmp_path):
-    with pytest.raises(CourseError, match=r"1 seed ids occur twice, 's-0' first"):
-        to_batch(make_seeds(1) * 2, MODEL, tmp_path, SETTINGS)
+    with pytest.raises(CourseError, match=r"Two different seeds have the id 's-0'"):
+        to_batch([*make_seeds(1), Seed("s-0", "Another question?", "test", "none")], MODEL, tmp_path, SETTINGS)
     with pytest.raises(CourseError, match=r"seed 's-0' has [\d,]+ bytes, a file may have 100"):
         to_batch(make_seeds(1), MODEL, tmp_path, SETTINGS, max_bytes=100)
     with pytest.raises(CourseError, match="no seeds"):

@@ -208,8 +208,8 @@ def test_key_with_a_character_that_no_key_has(monkeypatch, key):
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with answering(200, MODELS) as url:
         monkeypatch.setenv("BAIZE_TEACHER_URL", url)
-        finding = network.endpoint()
-    assert "copy it anew" in finding.remedy and "sk-" not in str(finding)
+        finding = found("teacher", network.endpoint)
+    assert "Copy the key once more" in finding.remedy and "sk-" not in str(finding)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
     strategies.py  how one dialogue is made: open-header, two-role, transcript
     choosing.py    which of them an endpoint can carry out
     collecting.py  how many are made: concurrent, appended as they finish, resumed after any stop
+    outcomes.py    how a seed ends, as a line on disk
     asking.py      one request: retried, paced, paid, logged
     budget.py      the hard cap          pacing.py      requests and tokens per minute
     journal.py     durable lines         requestlog.py  what was asked and answered, for resuming
@@ -15,8 +16,9 @@ Built in notebook 02. Source: Baize (arXiv 2304.01196), section 3; the open user
 from .batch import BatchReport, from_batch, to_batch
 from .budget import Budget
 from .choosing import choose
-from .collecting import Report, collect, failures_path, retry_failed
+from .collecting import Report, collect, retry_failed
 from .costing import Estimate, estimate
+from .outcomes import failures_path
 from .pacing import Limits
 from .strategies import PERSONA, Settings
 

@@ -117,8 +117,7 @@ class Line:
     def __init__(self, requester, seed, replies=(), attempt=0):
         self.requester, self.teacher, self.id = requester, requester.teacher, seed.id
         self._replies = list(replies)
-        # The same seed asks with the same random numbers in every run; a second attempt asks with others.
-        self._random = (zlib.crc32(seed.id.encode()) + 1000 * attempt) & 0x7FFFFFFF
+        self._random = first_number(seed.id, attempt)
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
 
     async def chat(self, messages, max_tokens, stop=None):
@@ -144,6 +143,11 @@ class Line:
         self.usage["prompt_tokens"] += reply["usage"].prompt
         self.usage["completion_tokens"] += reply["usage"].completion
         return reply["text"], reply["finish"]
+
+
+def first_number(id, attempt=0):
+    """Where a dialogue's random seeds begin: the same in every run, others for a second attempt."""
+    return (zlib.crc32(id.encode()) + 1000 * attempt) & 0x7FFFFFFF
 
 
 def worst_case(body):

@@ -7,44 +7,35 @@ Built in notebook 02.
 
 import json
 import os
-import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import artifacts
 from ..errors import CourseError
-from . import collecting
-from .asking import worst_case
+from .asking import first_number, worst_case
 from .batchresults import NO_USAGE, read_result, result_lines
 from .journal import Journal
+from .outcomes import Outcome, dialogue_record, failure_record, failures_path, once_each, shaping, too_long
 from .strategies import Settings, read_transcript, transcript_messages
 
 URL = "/v1/chat/completions"
+STRATEGY = "transcript"  # one request a dialogue: the only one that a batch can carry
+_NO_RESULT = "no result in these files: the batch is not finished, or has expired"
 
 
 @dataclass
-class BatchReport:
-    """What `from_batch` did.
+class BatchReport(Outcome):
+    """What `from_batch` did; of the counts see `Outcome`.
 
-    made : dialogues added. kept : dialogues that were there before. failed : lines added to `failed.jsonl`.
     unreadable : ["file:line: why"], set aside in `<name>.unreadable` beside the corpus.
-    unknown    : custom_ids in the results that belong to no seed. usage : tokens of the dialogues and failures added.
+    unknown    : custom_ids in the results that belong to no seed.
     """
 
-    path: Path
-    made: int = 0
-    kept: int = 0
-    failed: int = 0
     unreadable: list = field(default_factory=list)
     unknown: list = field(default_factory=list)
-    usage: dict = field(default_factory=dict)
 
     def __str__(self):
-        text = (
-            f"{artifacts.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, "
-            f"{self.failed} failed; {self.usage.get('completion_tokens', 0):,} tokens written by the teacher"
-        )
+        text = super().__str__()
         for what, found in (("unreadable lines", self.unreadable), ("ids of no seed", self.unknown)):
             if found:
                 text += f"\n{len(found)} {what}: {', '.join(found[:3])}" + (" …" if len(found) > 3 else "")
@@ -57,10 +48,10 @@ def to_batch(seeds, teacher, folder, settings=None, max_lines=50_000, max_bytes=
     max_lines, max_bytes : limits of one file, as the Batch API has them.
     Called again with the same arguments it leaves the files as they are and returns them. Seeds that are too long for
     `collect` are left out; `from_batch` records them as failed. Beside the folder lies a manifest.
-    Raises CourseError: an id met twice, no seeds, a line over `max_bytes`, other request files in the folder.
+    Raises CourseError: one id for two texts, no seeds, a line over `max_bytes`, other request files in the folder.
     """
     settings, folder = settings or Settings(), Path(folder)
-    seeds = [seed for seed in _by_id(seeds).values() if len(seed.text) <= collecting.LONGEST_SEED]
+    seeds = [seed for seed in once_each(seeds).values() if not too_long(seed)]
     if not seeds:
         raise CourseError("There are no seeds to write requests for. Load or sample some first.")
     files = {}  # {path: its lines}
@@ -73,7 +64,7 @@ def to_batch(seeds, teacher, folder, settings=None, max_lines=50_000, max_bytes=
     artifacts.write_manifest(
         folder,
         made_by="notebooks/02_self_chat.ipynb",
-        settings=_settings(teacher, settings),
+        settings=shaping(STRATEGY, teacher, settings),
         requests=len(seeds),
         files={path.name: {"lines": lines, "sha256": artifacts.sha256(path)} for path, lines in files.items()},
     )
@@ -89,50 +80,35 @@ def from_batch(results, seeds, teacher, path, settings=None):
     that can't be read is set aside, and the rest goes on. Of two results for one seed a good one is taken.
     Raises CourseError: a result file is missing, the corpus was begun with other settings, disk full.
     """
-    settings, path, seeds = settings or Settings(), Path(path), _by_id(seeds)
-    started = _settings(teacher, settings)
+    settings, path, seeds = settings or Settings(), Path(path), once_each(seeds)
+    started = shaping(STRATEGY, teacher, settings)
     results = [Path(r) for r in ([results] if isinstance(results, str | os.PathLike) else results)]
-    with Journal(path, started) as corpus, Journal(collecting.failures_path(path), {}) as failures:
+    with Journal(path, started) as corpus, Journal(failures_path(path), {}) as failures:
         done = corpus.ids()
         report = BatchReport(path, kept=len(done))
-        collecting.write_manifest(report, started)
+        report.write_manifest(started)
         reasons = {}  # {id: (why there is no dialogue, what it cost)}
         for id, result in _results(results, seeds, report):
             if id in done:
                 continue
             messages, end, usage = _dialogue(seeds[id], result, teacher, settings)
             if messages:
-                about = seeds[id], "transcript", teacher.model
-                corpus.append(collecting.dialogue_record(*about, messages, usage, end))
+                about = seeds[id], STRATEGY, teacher.model
+                corpus.append(dialogue_record(*about, messages, usage, end))
                 done.add(id)
-                _count(report, "made", usage)
+                report.count("made", usage)
             else:
                 reasons.setdefault(id, (end, usage))
         _record_failures(failures, [seed for seed in seeds.values() if seed.id not in done], reasons, report)
-        collecting.write_manifest(report, started)
+        report.write_manifest(started)
     return report
-
-
-def _by_id(seeds):
-    """{id: seed}. Raises CourseError for an id met twice: a result could belong to either."""
-    seeds = list(seeds)
-    twice = [id for id, times in Counter(seed.id for seed in seeds).items() if times > 1]
-    if twice:
-        raise CourseError(f"{len(twice)} seed ids occur twice, {twice[0]!r} first. Give each seed an id of its own.")
-    return {seed.id: seed for seed in seeds}
-
-
-def _settings(teacher, settings):
-    """What shapes the dialogues, as `collect` has it in the corpus' manifest: both can go on with the other's file."""
-    about = {"strategy": "transcript", "model": teacher.model, "sampling": teacher.sampling}
-    return about | settings.record("transcript")
 
 
 def _body(seed, teacher, settings):
     """The request of one seed, the very one that `collect` would send."""
     messages, max_tokens = transcript_messages(seed, settings)
-    number = (zlib.crc32(seed.id.encode()) & 0x7FFFFFFF) + 1  # as in asking.Line
-    return {"model": teacher.model, "messages": messages, "max_tokens": max_tokens, **teacher.sampling, "seed": number}
+    about = {"model": teacher.model, "messages": messages, "max_tokens": max_tokens}
+    return about | teacher.sampling | {"seed": first_number(seed.id) + 1}
 
 
 def _line(seed, teacher, settings):
@@ -209,19 +185,7 @@ def _record_failures(failures, seeds, reasons, report):
     """A line in failed.jsonl for each of these seeds, unless the same failure stands there already."""
     known = {(record["id"], record["reason"]) for record in failures.records()}
     for seed in seeds:
-        reason, usage = reasons.get(seed.id) or (_never_answered(seed), NO_USAGE)
+        reason, usage = reasons.get(seed.id) or (too_long(seed) or _NO_RESULT, NO_USAGE)
         if (seed.id, reason) not in known:
-            failures.append(collecting.failure_record(seed, reason, usage))
-            _count(report, "failed", usage)
-
-
-def _never_answered(seed):
-    if len(seed.text) > collecting.LONGEST_SEED:
-        return f"the seed has {len(seed.text):,} characters, at most {collecting.LONGEST_SEED:,} are sent"
-    return "no result in these files: the batch is not finished, or has expired"
-
-
-def _count(report, what, usage):
-    setattr(report, what, getattr(report, what) + 1)
-    for key, value in usage.items():
-        report.usage[key] = report.usage.get(key, 0) + value
+            failures.append(failure_record(seed, reason, usage))
+            report.count("failed", usage)

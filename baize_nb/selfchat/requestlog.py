@@ -53,7 +53,7 @@ class RequestLog(Journal):
 
     def answered(self, number, id, reply):
         """Note the answer to a request."""
-        self.write({"got": number, "id": id, "text": reply["text"], "finish": reply["finish"], "bill": reply["usage"]})
+        self.write(_answer(number, id, reply))
 
     def failed(self, number, id, bill, error):
         """Note that a request failed, and what it may have cost all the same."""
@@ -85,18 +85,16 @@ class RequestLog(Journal):
 
     def _shorten(self):
         """Rewrite the log, whole or not at all: the sum of what was paid, and the answers still of use."""
-        open_bills = Tokens()
-        lines = []
+        open_bills, lines = Tokens(), []
         for id, replies in self.replies.items():
             for reply in replies:
-                self._number -= 1  # negative: never the number of a request of this run
                 open_bills = open_bills.plus(reply["usage"])
-                lines.append(
-                    {"got": self._number, "id": id, "text": reply["text"], "finish": reply["finish"]}
-                    | {"bill": reply["usage"]}
-                )
-        self._number = 0
+                lines.append(_answer(0, id, reply))  # no request of this run has that number
         lines.insert(0, {"spent": self.spent.minus(open_bills)})
         self._file.close()
         artifacts.write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self._file = self.path.open("ab", buffering=0)
+
+
+def _answer(number, id, reply):
+    return {"got": number, "id": id, "text": reply["text"], "finish": reply["finish"], "bill": reply["usage"]}
