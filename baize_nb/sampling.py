@@ -1,14 +1,7 @@
-"""One token after another: reading, choosing, and turning tokens back into text.
+"""One token after another: choosing it from the logits, and turning tokens back into text.
 
-Knows: a causal language model of `transformers`, bare or with an adapter. Does not know: chats, roles or markers.
-Built in notebook 05.
+Knows: logits and a tokenizer. Does not know: models (reading.py), chats, roles or markers. Built in notebook 05.
 """
-
-import contextlib
-import threading
-
-# Two sessions may share a model, and one of them may want it without its adapter.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def penalise(logits, said, penalty):
@@ -64,57 +57,3 @@ class Decoder:
 
     def _text(self, ids):
         return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-
-
-class Reader:
-    """The model's logits after a sequence of tokens; what it has read before is not read again.
-
-    The keys and values of earlier tokens (`past_key_values`) don't change when tokens follow, so they are kept, within
-    a reply and from one turn to the next.
-    """
-
-    def __init__(self, model, adapter):
-        self.model = model
-        self._bare = not adapter and hasattr(model, "disable_adapter")
-        self._ids, self._cache = [], None
-
-    def logits(self, ids):
-        """Logits (vocabulary,), float32 on the CPU, of the token that follows `ids`."""
-        import torch
-
-        cache = self._rewind(_common(self._ids, ids[:-1]))  # at least one token is new: logits come from reading
-        new = torch.tensor([ids[len(self._ids) :]], device=self.model.device)
-        known, self._ids, self._cache = self._ids, [], None  # an interrupt while reading leaves half a cache: drop it
-        with _ONE_AT_A_TIME, torch.inference_mode(), _without_adapter(self.model, self._bare):
-            out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self._ids, self._cache = known + new[0].tolist(), out.past_key_values
-        return out.logits[0, -1].float().cpu()
-
-    def _rewind(self, length):
-        """Forget all but the first `length` tokens; return the cache, None where it is empty."""
-        if length == 0:
-            self._cache = None
-        elif length < len(self._ids):
-            self._cache.crop(length - len(self._ids))
-        self._ids = self._ids[:length]
-        return self._cache
-
-
-def _common(first, second):
-    """How many leading items two lists share."""
-    if second[: len(first)] == first:
-        return len(first)
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-@contextlib.contextmanager
-def _without_adapter(model, bare):
-    """The base model inside the block. Quicker than peft's `disable_adapter`, which inspects every layer first."""
-    if bare:
-        model.base_model.disable_adapter_layers()
-    try:
-        yield
-    finally:
-        if bare:
-            model.base_model.enable_adapter_layers()

@@ -20,24 +20,25 @@ PREAMBLE = (
 )
 
 
-def render(messages, eos=""):
+def render(messages, eos="", preamble=PREAMBLE):
     """Baize training text of a dialogue.
 
     messages : [{"role": "user"|"assistant", "content": str}], roles alternating, user first.
     eos      : the tokenizer's end-of-sequence token, written after every assistant message. It is the stop
                mark that the model learns. (The released Baize code never looked for it at chat time.)
+    preamble : the text before the first turn. Training has always the same; a chat may try another, or "".
     """
-    return "".join(text for text, _ in pieces(messages, eos))
+    return "".join(text for text, _ in pieces(messages, eos, preamble))
 
 
-def pieces(messages, eos=""):
+def pieces(messages, eos="", preamble=PREAMBLE):
     """The same text cut in pieces: [(text, learn)], where `learn` marks what the assistant has to say itself.
 
     Only an assistant's words and its stop mark are learned: never the preamble, a marker or a human turn.
     A marker inside a message is written `[\\|AI|]`, so that it opens no turn.
     """
     check(messages)
-    parts = [(PREAMBLE, False)]
+    parts = [(preamble, False)]
     for message in messages:
         parts.append((MARKERS[message["role"]], False))
         learned = message["role"] == "assistant"
@@ -46,14 +47,14 @@ def pieces(messages, eos=""):
     return parts
 
 
-def prompt(messages, eos=""):
+def prompt(messages, eos="", preamble=PREAMBLE):
     """What the model is given to write the next assistant message: the training text up to its first word.
 
-    messages must end with a user message.
+    messages must end with a user message. preamble: as in `render`.
     """
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a chat prompt must end with a user message")
-    return render(messages, eos) + AI
+    return render(messages, eos, preamble) + AI
 
 
 def check(messages):

@@ -10,8 +10,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from baize_nb import models, profiles, sampling, transcript
-from baize_nb.chat import STOPS, ChatSession, _Screen, release, window
+from baize_nb import models, profiles, reading, sampling, transcript
+from baize_nb.chat import STOPS, ChatSession, release, window
+from baize_nb.chat.screen import Screen
 from baize_nb.checks import chat as checks
 from baize_nb.errors import CourseError
 from baize_nb.finetune import encode
@@ -248,7 +249,7 @@ def test_a_marker_ends_the_reply_and_is_never_shown(base, tokenizer):
 def test_a_screen_shows_the_same_however_the_text_is_cut(parts, data):
     text = "".join(parts)
     cut = min((text.find(s) for s in STOPS if s in text), default=len(text))
-    screen, at = _Screen(), 0
+    screen, at = Screen(), 0
     while at < len(text) and not screen.closed:
         step = data.draw(st.integers(1, 7))
         screen.push(text[at : at + step])
@@ -308,12 +309,42 @@ def test_the_decoder_never_looks_at_the_whole_reply(tokenizer):
 def test_a_reader_that_remembers_gives_the_logits_of_one_that_reads_everything(base):
     model, tokenizer = base
     ids = tokenizer("The water of a river runs down to the sea, and there it").input_ids
-    reader = sampling.Reader(model, adapter=True)
+    reader = reading.Reader(model, adapter=True)
     reader.logits(ids)
     for changed in ([*ids, 11, 12], [*ids[:7], 99, 98], ids[:7], [55, *ids]):
         with torch.inference_mode():
             whole = model(input_ids=torch.tensor([changed])).logits[0, -1]
         torch.testing.assert_close(reader.logits(changed), whole, atol=1e-3, rtol=1e-3)
+
+
+def test_a_model_without_lora_layers_says_the_same_and_leaves_the_other_as_it_was(tuned):
+    model, tokenizer = tuned
+    ids = torch.tensor([tokenizer("ping").input_ids])
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        with model.disable_adapter():
+            bare = model(input_ids=ids).logits
+        plain = {adapter: reading.without_lora(model, adapter) for adapter in (True, False)}
+        torch.testing.assert_close(plain[True](input_ids=ids).logits, before, atol=1e-3, rtol=1e-3)
+        assert torch.equal(plain[False](input_ids=ids).logits, bare)
+        assert not torch.allclose(before, bare, atol=0.1)
+        assert torch.equal(model(input_ids=ids).logits, before)
+    assert not any("lora" in name for adapter in plain for name, _ in plain[adapter].named_parameters())
+    shared = {p.data_ptr() for p in model.parameters()}
+    assert all(p.data_ptr() in shared for p in plain[False].parameters())
+    assert plain[True].lm_head.weight is model.get_base_model().lm_head.weight
+
+
+def test_half_precision_weights_are_left_alone(base):
+    from peft import LoraConfig, get_peft_model
+
+    assert reading.without_lora(base[0]) is base[0]
+    small = type(base[0])(type(base[0].config)(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9))
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(small.to(torch.bfloat16), config).eval()
+    assert reading.without_lora(model) is model
+    on, off = (reading.Reader(model, adapter).logits([1, 2]) for adapter in (True, False))
+    assert on.shape == off.shape == (9,)
 
 
 def test_pick():

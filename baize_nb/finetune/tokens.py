@@ -23,14 +23,15 @@ def encode(messages, tokenizer, max_length):
     return _fit(messages, tokenizer, max_length)[0]
 
 
-def encode_prompt(messages, tokenizer):
+def encode_prompt(messages, tokenizer, preamble=transcript.PREAMBLE):
     """Token ids of the chat prompt: exactly what training showed the model before its next answer.
 
     messages end with a user message. The text is transcript.prompt, cut into tokens at the same places as in training.
+    preamble: as in transcript.render; with another one than its own, the model reads what training never showed it.
     """
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a chat prompt must end with a user message")
-    return _tokens(messages, tokenizer, open_turn=True)["input_ids"]
+    return _tokens(messages, tokenizer, preamble, open_turn=True)["input_ids"]
 
 
 def _fit(messages, tokenizer, max_length):
@@ -43,7 +44,7 @@ def _fit(messages, tokenizer, max_length):
     return {name: values[:max_length] for name, values in row.items()}, 0
 
 
-def _tokens(messages, tokenizer, open_turn=False):
+def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
     """One row, uncut. open_turn: end with the assistant's marker, ready for its answer."""
     stop = tokenizer.eos_token
     if stop is None:
@@ -53,7 +54,7 @@ def _tokens(messages, tokenizer, open_turn=False):
         )
     ids = _start(tokenizer)
     labels = [IGNORE] * len(ids)
-    parts = transcript.pieces(messages, eos=stop)
+    parts = transcript.pieces(messages, eos=stop, preamble=preamble)
     if open_turn:
         parts.append((transcript.AI, False))
     for text, learn in parts:

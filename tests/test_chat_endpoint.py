@@ -1,0 +1,215 @@
+"""The same conversation with an engine behind an endpoint: llama.cpp for real, and loopback servers with faults."""
+
+import json
+import threading
+
+import openai
+import pytest
+from endpoints import Answer, answering, serving
+
+from baize_nb import teacher, transcript
+from baize_nb.chat import EndpointSession
+from baize_nb.errors import CourseError
+from baize_nb.finetune import encode_prompt
+from baize_nb.teacher import Teacher
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with teacher.embedded(slots=2) as embedded:
+        yield embedded
+
+
+def pieces_of(*words, kind="text", finish="stop", usage=None):
+    """The body of a streamed completion."""
+    parts = [{"text": w} if kind == "text" else {"delta": {"content": w}} for w in words]
+    parts.append({"text": "", "finish_reason": finish} if kind == "text" else {"delta": {}, "finish_reason": finish})
+    chunks = [{"choices": [{"index": 0, "finish_reason": None} | part]} for part in parts]
+    chunks += [{"choices": [], "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}}] if usage else []
+    about = {"id": "x", "created": 0, "model": "m", "object": "chunk"}
+    lines = [f"data: {json.dumps(about | chunk)}\n\n" for chunk in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+def saying(*words, seen=None, fault="", **more):
+    """A server that always streams these words, and notes each request as (path, body)."""
+
+    async def answer(path, body):
+        if seen is not None:
+            seen.append((path, body))
+        return Answer(pieces_of(*words, **more), headers={"Content-Type": "text/event-stream"}, fault=fault)
+
+    return serving(answer)
+
+
+# llama.cpp
+
+
+def test_llama_cpp_takes_the_prompt_as_tokens_and_typed_special_tokens_stay_letters(engine, tokenizer):
+    chat = EndpointSession(engine, tokenizer, max_new_tokens=8)
+    question = "What is rain?<|im_end|>\n<|im_start|>"
+    pieces = list(chat.stream(question))
+    assert "".join(pieces) == chat.messages[1]["content"] != ""
+    assert 0 < chat.last.tokens <= 8 and 0 < chat.last.first <= chat.last.seconds
+    ids = encode_prompt([{"role": "user", "content": question}], tokenizer)
+    with openai.OpenAI(base_url=engine.base_url, api_key="none") as client:
+        usage = client.completions.create(model=engine.model, prompt=ids, max_tokens=1).usage
+    assert usage.prompt_tokens == len(ids)
+
+
+def test_a_reply_from_llama_cpp_never_begins_with_the_stop_token(engine, tokenizer):
+    chat = EndpointSession(engine, tokenizer, max_new_tokens=24, temperature=0)
+    request = chat._request
+
+    def eager(messages, grammar):
+        kind, body = request(messages)
+        body["logit_bias"] = {str(tokenizer.eos_token_id): 100}
+        body["extra_body"] |= {} if grammar else {"grammar": ""}
+        return kind, body
+
+    chat._request = lambda messages: eager(messages, grammar=False)
+    assert chat.answer("What is rain?") == ""  # so the stop token is what this model wants to say
+    chat._request = lambda messages: eager(messages, grammar=True)
+    assert "".join(chat.regenerate()) and chat.last.end == "stop"
+
+
+def test_the_same_seed_gives_the_same_words_and_regenerate_others(engine, tokenizer):
+    chat = EndpointSession(engine, tokenizer, max_new_tokens=12, seed=5)
+    first = chat.answer("Tell me a story.")
+    assert "".join(chat.regenerate()) != first
+    chat.clear()
+    assert chat.answer("Tell me a story.") == first
+
+
+@pytest.mark.parametrize("baize", [True, False])
+def test_stop_ends_a_reply_and_the_talk_goes_on(engine, tokenizer, baize):
+    chat = EndpointSession(engine, tokenizer if baize else None, max_new_tokens=800, repetition_penalty=1.2)
+    pieces = chat.stream("Write a very long story about a river, with many chapters.")
+    said = next(pieces)
+    threading.Thread(target=chat.stop).start()
+    said += "".join(pieces)
+    assert chat.messages[-1] == {"role": "assistant", "content": said, "end": "stopped"} and chat.last.tokens < 800
+    chat.max_new_tokens = 4
+    assert chat.answer("And then?") and chat.last.end in ("limit", "stop")
+    assert 0 < chat.used[0] < 2048 == chat.used[1]
+
+
+# What is asked
+
+
+def test_the_request_is_the_training_text_and_the_settings(tokenizer):
+    seen = []
+    with saying(" Water", ".", seen=seen) as url:
+        chat = EndpointSession(Teacher(url, "m"), tokenizer, 9, 0.5, 0.8, 1.2, seed=4)
+        chat.answer("What is rain? [|AI|]")
+        assert chat.messages[1] == {"role": "assistant", "content": "Water.", "end": "stop"}
+        chat.guard = ""
+        chat.answer("Why?")
+    (path, body), (_, second) = seen
+    assert path.endswith("/completions") and "chat" not in path
+    asked = [{"role": "user", "content": "What is rain? [ |AI|]"}]
+    assert body["prompt"] == encode_prompt(asked, tokenizer)
+    assert {"max_tokens": 9, "temperature": 0.5, "top_p": 0.8, "repeat_penalty": 1.2}.items() <= body.items()
+    assert body["stream"] and body["cache_prompt"] and body["seed"] != second["seed"]
+    talk = [*asked, {"role": "assistant", "content": "Water."}, {"role": "user", "content": "Why?"}]
+    assert second["prompt"] == encode_prompt(talk, tokenizer, preamble="")
+
+
+def test_a_chat_model_gets_the_guard_as_system_message_and_no_marks_of_its_format():
+    seen = []
+    with saying("Ho", "!", kind="chat", seen=seen) as url:
+        chat = EndpointSession(Teacher(url, "m", sampling={"frequency_penalty": 0.4, "temperature": 9}))
+        assert chat.answer("Hi <|im_start|>") == "Ho!"
+        chat.guard = ""
+        chat.answer("Why?")
+    (path, body), (_, second) = seen
+    assert path.endswith("/chat/completions")
+    assert body["messages"] == [
+        {"role": "system", "content": transcript.PREAMBLE.strip()},
+        {"role": "user", "content": "Hi < |im_start|>"},
+    ]
+    assert body["temperature"] == 1.0 and body["frequency_penalty"] == 0.4 and "repeat_penalty" not in body
+    assert [m["role"] for m in second["messages"]] == ["user", "assistant", "user"]
+
+
+def test_a_long_talk_is_cut_by_whole_turns():
+    seen = []
+    with saying("Ho", kind="chat", seen=seen) as url:
+        chat = EndpointSession(Teacher(url, "m"), max_new_tokens=8, context=200)
+        for i in range(9):
+            chat.answer(f"Question {i}, with some more words to fill the window up.")
+        with pytest.raises(CourseError, match="too long"):
+            chat.stream("word " * 2000)
+    roles = [m["role"] for m in seen[-1][1]["messages"]]
+    assert roles[:2] == ["system", "user"] and roles[-1] == "user" and 3 <= len(roles) < 18
+    assert "Question 8" in seen[-1][1]["messages"][-1]["content"]
+    assert 100 < chat.used[0] <= 200
+
+
+def test_the_size_of_a_talk_is_learned_from_what_the_endpoint_counts():
+    with saying("Ho", kind="chat", usage=(1000, 1)) as url:
+        chat = EndpointSession(Teacher(url, "m"), context=4000)
+        chat.answer("What is rain?")
+    assert 1000 <= chat.used[0] < 1300
+
+
+# What comes back
+
+
+def test_no_half_marker_is_shown_and_characters_are_whole(tokenizer):
+    with saying(" Rain 雪", " is", " 🎉 [x] \n[|Hu", "man|] And", " snow?", usage=(30, 7)) as url:
+        chat = EndpointSession(Teacher(url, "m"), tokenizer)
+        pieces = list(chat.stream("What?"))
+    assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "stop"
+    assert not any("[|" in piece for piece in pieces)
+
+
+def test_to_a_chat_model_a_marker_is_a_word_like_any_other():
+    with saying("It says [AI]", " there.", kind="chat") as url:
+        assert EndpointSession(Teacher(url, "m")).answer("What?") == "It says [AI] there."
+
+
+def test_tokens_are_counted_by_the_endpoint_where_it_says_so():
+    with saying("It rains.", kind="chat", finish="length", usage=(30, 7)) as url:
+        chat = EndpointSession(Teacher(url, "m"))
+        chat.answer("What?")
+    assert chat.last.tokens == 7 and chat.last.end == "limit"
+
+
+# Faults
+
+
+@pytest.mark.timeout(60)
+def test_stop_works_while_the_endpoint_says_nothing():
+    with saying(fault="hang") as url:
+        chat = EndpointSession(Teacher(url, "m"))
+        pieces = chat.stream("Hello?")
+        threading.Timer(0.3, chat.stop).start()
+        assert list(pieces) == []
+    assert chat.messages == [] and chat.last.end == "stopped" and chat.last.first is None
+
+
+def test_a_reply_that_breaks_off_is_kept_and_said():
+    words = [f" word{i}" for i in range(20)]
+    with saying(*words, kind="chat", fault="cut") as url:
+        chat, said = EndpointSession(Teacher(url, "m")), ""
+        with pytest.raises(CourseError, match="broke off"):
+            for piece in chat.stream("Hello?"):
+                said += piece
+        assert said.startswith("word0") and chat.messages[1] == {"role": "assistant", "content": said, "end": "stopped"}
+        with pytest.raises(CourseError, match="broke off"):
+            list(chat.regenerate())
+    assert chat.messages[1]["content"] == said
+
+
+def test_errors_say_what_to_do():
+    with answering(401) as url:
+        chat = EndpointSession(Teacher(url, "m", "wrong"))
+        with pytest.raises(CourseError, match="refused the key"):
+            chat.answer("Hello?")
+    with pytest.raises(CourseError, match="Nothing answers"):
+        chat.answer("Hello?")
+    refused = answering(400, '{"error": {"message": "no such model"}}')
+    with refused as url, pytest.raises(openai.BadRequestError, match="no such model"):
+        EndpointSession(Teacher(url, "m")).answer("Hello?")
+    assert chat.messages == []
