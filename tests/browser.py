@@ -38,6 +38,13 @@ STATE = """() => {
     };
 }"""
 
+ADD = """source => {
+    const notebook = window.jupyterapp.shell.currentWidget.content, cells = notebook.model.sharedModel;
+    cells.insertCell(cells.cells.length, {cell_type: 'code', source, metadata: {}});
+    notebook.activeCellIndex = cells.cells.length - 1;
+    window.jupyterapp.commands.execute('notebook:run-cell');
+}"""
+
 
 def executable():
     """Path of a Chromium or Chrome of this system, or None."""
@@ -149,6 +156,13 @@ class Page:
                 raise AssertionError(f"{name}: {state['done']} of {state['cells']} cells done after {seconds} s")
             time.sleep(0.5)
 
+    def add(self, source):
+        """Put a code cell below the last one and run it; a locator of its output, once that is there."""
+        self.tab.evaluate(ADD, source)
+        output = self.tab.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output")
+        output.first.wait_for()
+        return output
+
     def command(self, name, arguments=None):
         """Start one of JupyterLab's commands without waiting for its end."""
         self.tab.evaluate(
@@ -158,7 +172,8 @@ class Page:
     def theme(self, name):
         """Change to a theme and wait until it is there."""
         self.command("apputils:change-theme", {"theme": name})
-        self.tab.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name, timeout=30_000)
+        there = "name => document.body.dataset.jpThemeName === name && !document.querySelector('#jupyterlab-splash')"
+        self.tab.wait_for_function(there, arg=name, timeout=30_000)
 
     def picture(self, name, of=None):
         """A screenshot into $BAIZE_SCREENSHOTS, where that is set. of : a locator, else the whole window."""

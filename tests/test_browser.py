@@ -42,44 +42,218 @@ def test_every_notebook_runs_without_an_error(page, name):
 
 def test_the_chat_notebook_runs_and_a_student_chats(page):
     assert page.run_all(CHAT, SECONDS) == []
-    tab = page.tab
-    line = tab.get_by_placeholder("Your message, then Enter")
-    box = tab.locator(".jp-OutputArea-output:has(.bz-chat)")
-    replies, status = box.locator(".bz-assistant .bz-bubble"), box.get_by_role("status")
-    line.scroll_into_view_if_needed()
-    before = replies.count()
-    line.fill("How can I sleep <b>better</b>?")
-    line.press("Enter")
-    lengths = _watch(tab, replies, before, status)
-    assert len(lengths) > 1, "the reply came all at once"
-    assert line.input_value() == "" and line.evaluate("line => line === document.activeElement")
-    assert "How can I sleep <b>better</b>?" in box.inner_text()
-    page.picture("chat-light", box)
-    page.theme("JupyterLab Dark")
-    page.picture("chat-dark", box)
-    assert _contrast(box.locator(".bz-bubble").last) > 4.5
-    page.theme("JupyterLab Light")
-    tab.set_viewport_size({"width": 640, "height": 800})
-    page.picture("chat-narrow", box)
-    assert box.locator(".bz-chat").evaluate("e => e.scrollWidth <= e.clientWidth + 1"), (
-        "something hangs out at the side"
-    )
-    box.get_by_role("button", name="Clear").click()
-    box.get_by_text("No messages yet").wait_for(timeout=30_000)
-    assert replies.count() == 0 and status.inner_text() == "ready"
+    page.tab.set_default_timeout(120_000)
+    chat = Chat(page.tab, page.tab.locator(".jp-OutputArea-output:has(.bz-chat)").filter(has_text="Regenerate"))
+    _send_and_read(page, chat)
+    _look(page, chat)
+    _stop_and_regenerate(chat)
+    _edit_by_keyboard(chat)
+    _switch_models(chat)
+    _reload(page, chat)
+    _clear(chat)
+    _copy_and_do_no_harm(page)
+    _compare(page)
 
 
-def _watch(tab, replies, before, status):
-    """The lengths that the new reply had while it was written, until the status line says how it ended."""
+class Chat:
+    """A widget on the page; its parts, found as a person finds them."""
+
+    def __init__(self, tab, box):
+        self.tab, self.box = tab, box
+        self.line = box.get_by_placeholder("Your message, then Enter")
+        self.questions, self.replies = box.locator(".bz-user .bz-bubble"), box.locator(".bz-assistant .bz-bubble")
+        self.status = box.locator("[role=status], [role=alert]")
+
+    def button(self, name):
+        return self.box.get_by_role("button", name=re.compile(rf"^\W*{name}$"))  # an icon is a character too
+
+    def ask(self, question):
+        """Type a question and press Enter."""
+        self.line.fill(question)
+        self.line.press("Enter")
+        self.box.locator("[aria-busy=true]").wait_for()
+
+    def done(self):
+        """Wait for the end of the reply; the status line's words."""
+        self.tab.wait_for_function(
+            "box => !box.querySelector('[aria-busy=true]') && /tokens?[/]s/.test(box.innerText)",
+            arg=self.box.element_handle(),
+        )
+        return self.status.inner_text()
+
+
+def _send_and_read(page, chat):
+    """A reply comes word by word, what was typed is shown as typed, and the line is free for the next question."""
+    chat.line.scroll_into_view_if_needed()
+    before = chat.replies.count()
+    chat.ask("How can I sleep <b>better</b>?")
     lengths = set()
-    for _ in range(6000):
-        if replies.count() > before:
-            text = replies.last.inner_text()
-            lengths.add(len(text)) if text != "…" else None
-        if lengths and re.search(r"tokens?/s", status.inner_text()):
-            return lengths
-        tab.wait_for_timeout(20)
-    raise AssertionError(f"no reply came; the status line says {status.inner_text()!r}")
+    while chat.box.locator("[aria-busy=true]").count():
+        text = chat.replies.last.inner_text() if chat.replies.count() > before else "…"
+        lengths |= {len(text)} if text != "…" else set()
+        page.tab.wait_for_timeout(20)
+    assert "context:" in chat.done() and chat.replies.count() == before + 1
+    assert len(lengths) > 1, "the reply came all at once"
+    assert chat.line.input_value() == "" and chat.line.evaluate("line => line === document.activeElement")
+    assert "How can I sleep <b>better</b>?" in chat.questions.last.inner_text()
+
+
+def _look(page, chat):
+    """Light, dark, and as narrow as a phone: it can be read, and nothing hangs out at the side."""
+    tab = page.tab
+    chat.button("Settings").click()
+    page.picture("chat-light", chat.box)
+    page.theme("JupyterLab Dark")
+    page.picture("chat-dark", chat.box)
+    assert _contrast(chat.replies.last) > 4.5 and _contrast(chat.status) > 4.5
+    page.theme("JupyterLab Light")
+    page.command("application:toggle-left-area")
+    tab.set_viewport_size({"width": 360, "height": 800})
+    page.picture("chat-360", chat.box)
+    page.picture("chat-360-page")
+    hanging = """box => [...box.querySelectorAll('.bz-bubble, pre, button, input')].filter(
+        part => part.getBoundingClientRect().right > box.getBoundingClientRect().right).length"""
+    assert chat.box.evaluate(hanging) == 0
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    page.command("application:toggle-left-area")
+
+
+def _stop_and_regenerate(chat):
+    """By the mouse; sliders by keys: with 1,024 tokens and the wildest dice a reply is long enough to be stopped."""
+    for slider in (0, 3):
+        chat.box.get_by_role("slider").nth(slider).press("End")
+    field = chat.box.get_by_label("Max tokens").element_handle()
+    chat.tab.wait_for_function("field => field.value === '1024'", arg=field)  # the kernel has heard of it
+    asked, replies = chat.questions.all_inner_texts(), chat.replies.count()
+    for _ in range(5):  # now and then one ends by itself before the button is reached
+        old = chat.replies.last.inner_text()
+        chat.button("Regenerate").click()
+        chat.tab.wait_for_function(
+            "([box, old]) => { const last = [...box.querySelectorAll('.bz-assistant .bz-bubble')].at(-1); "
+            "return last && last.innerText !== '…' && last.innerText !== old }",
+            arg=[chat.box.element_handle(), old],
+        )
+        chat.button("Stop").dispatch_event("click")  # it may have become grey meanwhile
+        if "stopped" in chat.done():
+            break
+    assert "stopped" in chat.status.inner_text() and "stopped here" in chat.box.inner_text()
+    assert (chat.questions.all_inner_texts(), chat.replies.count()) == (asked, replies)
+    for slider, key in ((0, "Home"), (3, "Home"), (3, "PageUp")):
+        chat.box.get_by_role("slider").nth(slider).press(key)
+
+
+def _edit_by_keyboard(chat):
+    """Tab from the line to Edit, press it, change the question, send it."""
+    asked = chat.questions.all_inner_texts()
+    chat.line.focus()
+    for _ in range(8):
+        chat.tab.keyboard.press("Tab")
+        if chat.tab.evaluate("() => document.activeElement.innerText.trim()") == "Edit":
+            break
+    chat.tab.keyboard.press("Space")
+    chat.box.get_by_text("Edit the question").wait_for()
+    assert chat.line.input_value() == asked[-1]
+    chat.ask("How do I wake up early?")
+    chat.done()
+    assert chat.questions.all_inner_texts() == [*asked[:-1], "How do I wake up early?"]
+
+
+def _switch_models(chat):
+    """Each model has a conversation of its own."""
+    chat.button("before tuning").click()
+    chat.box.get_by_text("No messages yet").wait_for()
+    chat.button("after tuning").click()
+    chat.box.get_by_text("How do I wake up early?").wait_for()
+
+
+def _reload(page, chat):
+    """The kernel lives on, and with it the conversation: after a reload the saved notebook shows it again."""
+    asked = chat.questions.all_inner_texts()
+    page.tab.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.tab.reload()
+    chat.questions.first.wait_for()
+    assert chat.questions.all_inner_texts() == asked
+    count = chat.replies.count()
+    chat.ask("Are you still there?")
+    chat.done()
+    assert chat.replies.count() == count + 1
+
+
+def _clear(chat):
+    chat.button("Clear").click()
+    chat.box.get_by_text("No messages yet").wait_for()
+    assert chat.replies.count() == 0 and chat.status.inner_text().startswith("ready")
+    assert chat.button("Regenerate").is_disabled()
+
+
+ECHO = """
+from baize_nb.chat import Conversation
+from baize_nb.widget import ChatWidget
+
+class Echo(Conversation):
+    _read = lambda self, messages: messages
+    _length = lambda self, messages: len(messages)
+    def _write(self, messages):
+        yield messages[-1]["content"], 1
+
+echo = ChatWidget(Echo(8, 1, 1, 1, 0, 8192, None), threaded=False)
+for echo.text.value in {texts}:
+    echo.send.click()
+echo
+"""
+TEXTS = [
+    "<img src=x onerror=harm(1)>",
+    "<svg><script>harm(1)</script></svg><style>@import 'https://leak.test/a.css'</style>",
+    "![x](https://leak.test/pixel.png) <iframe src=https://leak.test/b></iframe>",
+    "[x](javascript:harm(1)) \u202etxt.exe",
+    "```python\nprint('a <b>')\n```",
+]
+
+
+def _copy_and_do_no_harm(page):
+    """Hostile texts in JupyterLab itself (many more: test_hostile.py), and the one handler that is there by intent."""
+    ran, asked = [], []
+    page.tab.expose_function("harm", lambda what: ran.append(what))
+    page.tab.on("request", lambda request: asked.append(request.url))
+    chat = Chat(page.tab, page.add(ECHO.replace("{texts}", repr(TEXTS))))
+    chat.replies.nth(len(TEXTS) - 1).wait_for()
+    assert chat.replies.first.inner_text() == TEXTS[0] and "⟨U+202E⟩" in chat.replies.nth(3).inner_text()
+    copy = chat.box.get_by_role("button", name="Copy this code")
+    copy.focus()
+    page.tab.keyboard.press("Space")
+    assert copy.inner_text() == "Copied"
+    chat.line.focus()
+    page.tab.keyboard.press("Control+V")
+    assert chat.line.input_value() == "print('a <b>')"
+    page.picture("chat-hostile", chat.box)
+    assert ran == [] and not any("leak.test" in url for url in asked)
+
+
+COMPARE = """
+from baize_nb.widget import CompareWidget
+
+two = {"before tuning": session(False), "after tuning": session(True)}
+for one in two.values():
+    one.max_new_tokens = 12
+CompareWidget(two)
+"""
+
+
+def _compare(page):
+    """One question, two replies side by side, a vote, and only then the names."""
+    chat = Chat(page.tab, page.add(COMPARE))
+    chat.ask("What is a fever?")
+    page.tab.wait_for_function("e => !e.disabled", arg=chat.button("The same").element_handle())
+    page.picture("compare-blind", chat.box)
+    left, right = (chat.replies.nth(i).bounding_box() for i in (0, 1))
+    assert chat.replies.count() == 2 and left["y"] == right["y"] and left["x"] < right["x"]
+    above = chat.box.locator(".bz-chat").first
+    assert "tuning" not in above.inner_text() and "tuning" not in chat.status.inner_text()
+    chat.button("Left is better").click()
+    chat.box.get_by_text("Left: ").wait_for()
+    assert "before tuning" in above.inner_text() and "after tuning" in above.inner_text()
+    assert "better 1 of 1" in chat.box.inner_text()
+    page.picture("compare-voted", chat.box)
 
 
 def _contrast(bubble):
