@@ -1,0 +1,93 @@
+"""Out the door: base model and adapter become one model, as a transformers folder or as a GGUF file.
+
+Knows: merging, and writing whole or not at all. Does not know: the GGUF format (gguf_file.py), the words of the model
+card (modelcard.py). Built in notebook 05.
+
+Merging adds (alpha / r) · B A to each matrix once and for all: the model computes what base and adapter computed
+together, a little faster, and every program that reads a LLaMA can run it.
+"""
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import artifacts, models
+from ..errors import CourseError
+from . import gguf_file, saving
+from .chattemplate import chat_template
+
+
+def merge(adapter, base="embedded", out=None, dtype="float32"):
+    """Write base model + adapter as a plain transformers folder; return its Path.
+
+    adapter : folder of a LoRA adapter, or "hub:<id>".
+    base    : "embedded", a folder or a hub id: the one that the adapter was trained on.
+    out     : the folder; default: this run's `merged`. One that is there is replaced when the new one stands whole.
+    dtype   : "float32", "bfloat16" or "float16"; a model in 8 bits can't be merged without loss.
+
+    The folder has weights (safetensors), tokenizer, settings for generation and a chat template that writes the Baize
+    format. `models.load(str(folder))` reads it. Raises CourseError: no adapter, one of another base, a full disk.
+    """
+    out = Path(out) if out is not None else artifacts.runs() / "merged"
+    model, tokenizer = _merged(adapter, base, dtype)
+    tokenizer.chat_template = chat_template(tokenizer)
+    with _whole_folder(out) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    _manifest(out, "merge", adapter, base, dtype=dtype)
+    return out
+
+
+def export_gguf(adapter, base="embedded", out=None, kind="Q8_0"):
+    """Write base model + adapter as one GGUF file; return its Path. `engine.Engine(path, name)` serves it.
+
+    base : as in `merge`, a LLaMA with the embedded model's tokenizer. kind : see gguf_file.write.
+    out  : the file; default: `baize.<kind>.gguf` of this run.
+
+    The file has a chat template in it: llama.cpp's /v1/chat/completions writes exactly transcript.prompt, with a
+    system message, if there is one, in the preamble's place. How to run it elsewhere stands in the model card.
+    Raises CourseError: another tokenizer, another kind, no adapter, a full disk.
+    """
+    gguf_file.known(kind)
+    source = gguf_file.check(models.load_tokenizer(base))
+    out = Path(out) if out is not None else artifacts.runs() / f"baize.{kind}.gguf"
+    model, tokenizer = _merged(adapter, base, "float32")
+    gguf_file.write(model, tokenizer, source, out, kind)
+    _manifest(out, "export_gguf", adapter, base, kind=kind)
+    return out
+
+
+def _merged(adapter, base, dtype):
+    """(model, tokenizer): the adapter worked into the base model's own matrices."""
+    model, tokenizer = models.load(base, dtype, adapter=adapter)
+    return model.merge_and_unload(), tokenizer
+
+
+def _manifest(out, command, adapter, base, **facts):
+    weights = Path(adapter) / saving.WEIGHTS
+    sources = [weights] if weights.is_file() else []  # one from a hub is named below
+    facts |= {"base": saving.base_name(base), "adapter": Path(adapter).name}
+    artifacts.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)
+
+
+@contextmanager
+def _whole_folder(out):
+    """Path of a temporary folder that takes the place of `out` when the block ends well, and is removed otherwise."""
+    temporary = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        yield temporary
+        temporary.chmod(0o755)  # made private; a model is meant to be shared
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        saving._replace(temporary, out)
+    except Exception as error:  # safetensors reports a full disk by an error class of its own
+        raise CourseError(
+            f"Could not write the model to {artifacts.show(out)} ({error}); what was there before is unchanged. "
+            "Free some space or set BAIZE_RUNS to another disk, and try again."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,291 @@
+"""Out the door: a merged model is base + adapter, a GGUF file says the same words, and both write the Baize format."""
+
+import json
+import resource
+import urllib.request
+from contextlib import contextmanager
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from baize_nb import artifacts, corpus, finetune, models, transcript
+from baize_nb.engine import Engine
+from baize_nb.errors import CourseError
+from baize_nb.finetune import export, gguf_file
+from baize_nb.finetune.chattemplate import chat_template
+
+ADAPTER = artifacts.DATA / "adapter"
+TOKENS = 20
+
+
+def chat(*texts):
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+CONVERSATIONS = [
+    chat("What is rain?"),
+    chat("What is rain?", "Water that falls from clouds.", "And snow?", "The same, frozen.\n\n- cold\n- white", "Why?"),
+    chat("Is [|AI|] a marker, and [\\|Human|]?", "[|Human|] is one: 'so' \"they\" say {{ it }}.", "é 🙂 <b>?"),
+]
+QUESTIONS = [d.messages[0]["content"] for d in corpus.read(artifacts.DATA / "corpus" / "heldout.jsonl")][:10]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def merged(folder):
+    """The merged transformers folder, and what models.load makes of it."""
+    return finetune.merge(ADAPTER, out=folder / "merged")
+
+
+@pytest.fixture(scope="module")
+def plain(merged):
+    return models.load(str(merged))
+
+
+@pytest.fixture(scope="module")
+def source():
+    """What is in the embedded file."""
+    return gguf.GGUFReader(models.gguf())
+
+
+@pytest.fixture(scope="module")
+def full(folder):
+    """The exported file with all 32 bits, and what is in it."""
+    path = finetune.export_gguf(ADAPTER, out=folder / "full.gguf", kind="F32")
+    return path, gguf.GGUFReader(path)
+
+
+@pytest.fixture(scope="module")
+def engine(full):
+    served = Engine(full[0], "baize", slots=1)
+    yield served
+    served.close()
+
+
+def ask(engine, path, **body):
+    """What llama.cpp answers at one of its own addresses."""
+    request = urllib.request.Request(
+        engine.url.removesuffix("/v1") + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].float()
+
+
+# The transformers folder
+
+
+def test_merged_is_base_plus_adapter(plain, base, tokenizer):
+    ids = finetune.encode_prompt(CONVERSATIONS[1], tokenizer)
+    together = logits(models.load(adapter=ADAPTER)[0], ids)
+    assert torch.allclose(logits(plain[0], ids), together, atol=1e-3)
+    assert (logits(base[0], ids) - together).abs().max() > 1  # else the adapter was not in it
+
+
+def test_merged_folder_is_plain_and_names_nobodys_machine(merged, plain):
+    names = {file.name for file in merged.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if name.startswith("adapter") or name.endswith((".bin", ".pt", ".py"))]
+    texts = [file.read_text() for file in merged.glob("*.json") if file.name != "tokenizer.json"]
+    texts.append(artifacts.manifest_path(merged).read_text())
+    assert str(models.cache()) not in "".join(texts) and str(merged.parent) not in "".join(texts)
+    assert type(plain[0]).__name__ == "LlamaForCausalLM"
+    assert corpus.read_manifest(merged)["sources"][0]["sha256"] == artifacts.sha256(
+        ADAPTER / "adapter_model.safetensors"
+    )
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_the_merged_tokenizer_writes_the_prompt(plain, messages):
+    tokenizer = plain[1]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == transcript.prompt(messages, eos=tokenizer.eos_token)
+    assert tokenizer(text).input_ids == finetune.encode_prompt(messages, tokenizer)
+    dialogue = [*messages, {"role": "assistant", "content": "So."}]
+    assert tokenizer.apply_chat_template(dialogue, tokenize=False) == transcript.render(dialogue, tokenizer.eos_token)
+
+
+WORDS = st.lists(
+    st.sampled_from(["[|Human|]", "[|AI|]", "[\\|AI|]", "[|", "|]", "\\", "\n", "'", "{{", "%}", "so ", "é"])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(WORDS.map(lambda w: "a" + "".join(w)), min_size=1, max_size=5))
+def test_the_template_writes_any_text_as_transcript_does(texts, tokenizer):
+    messages = chat(*texts[: (len(texts) - 1) // 2 * 2 + 1])
+    written = tokenizer.apply_chat_template(
+        messages, chat_template=chat_template(tokenizer), tokenize=False, add_generation_prompt=True
+    )
+    expected = transcript.prompt(messages, eos=tokenizer.eos_token)
+    assert written == expected or any("[\\\\" in text for text in texts)
+
+
+def test_a_system_message_takes_the_preambles_place(tokenizer):
+    def written(guard):
+        messages = [{"role": "system", "content": guard}, *chat("Why?")]
+        return tokenizer.apply_chat_template(messages, chat_template=chat_template(tokenizer), tokenize=False)
+
+    assert written("Be kind.") == "Be kind.\n[|Human|] Why?\n"
+    assert written("") == "[|Human|] Why?\n"
+
+
+# The GGUF file
+
+
+def test_the_same_first_words_from_transformers_and_llama_cpp(plain, engine, tokenizer):
+    """Greedy, float32 on both sides: each token that llama.cpp says is the likeliest one after those before it."""
+    options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
+    for question in QUESTIONS:
+        ids = finetune.encode_prompt(chat(question), tokenizer)
+        theirs = ask(engine, "/completion", prompt=ids, **options)["tokens"]
+        assert len(theirs) == TOKENS
+        scores = logits(plain[0], ids + theirs)[len(ids) - 1 : -1]
+        scores[:, tokenizer.all_special_ids] = float("-inf")  # ignore_eos, in our words
+        assert scores.argmax(-1).tolist() == theirs, question
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_llama_cpp_writes_and_cuts_the_prompt_as_training_did(engine, tokenizer, messages):
+    text = ask(engine, "/apply-template", messages=messages)["prompt"]
+    assert text == transcript.prompt(messages, eos=tokenizer.eos_token)
+    tokens = ask(engine, "/tokenize", content=text, parse_special=True, add_special=True)["tokens"]
+    assert tokens == finetune.encode_prompt(messages, tokenizer)
+
+
+def test_chat_completions_end_at_the_stop_token(engine, tokenizer):
+    choice = ask(engine, "/v1/chat/completions", messages=CONVERSATIONS[0], temperature=0, max_tokens=96)["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"].strip() and tokenizer.eos_token not in choice["message"]["content"]
+
+
+def test_an_untuned_model_comes_out_as_the_embedded_file(base, source):
+    ours = gguf_file._named(base[0])
+    assert set(ours) == {t.name for t in source.tensors}
+    for tensor in source.tensors:
+        if tensor.name.startswith(("blk.0.", "blk.29.", "token_embd", "output")):
+            weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            mine = gguf_file._in_order(tensor.name, ours[tensor.name], base[0].config)
+            assert np.array_equal(mine.numpy(), weights), tensor.name
+
+
+def test_metadata_and_tokenizer_are_the_embedded_files(source, full, tokenizer):
+    ours, theirs = (
+        {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+        for reader in (full[1], source)
+    )
+    changed = {"general.name", "general.finetune", "general.file_type", "tokenizer.chat_template"}
+    assert ours.keys() == theirs.keys()
+    assert {name for name in ours if ours[name] != theirs[name]} == changed
+    assert ours["tokenizer.chat_template"] == chat_template(tokenizer)
+
+
+def test_q8_is_a_quarter_as_large_and_close(plain, source, folder, full):
+    gguf_file.write(*plain, source, folder / "small.gguf", "Q8_0")
+    assert 0.25 < (folder / "small.gguf").stat().st_size / full[0].stat().st_size < 0.3
+    exact = {t.name: t.data for t in full[1].tensors}
+    for tensor in gguf.GGUFReader(folder / "small.gguf").tensors[1:20]:
+        weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if tensor.name.endswith("norm.weight"):
+            assert np.array_equal(weights, exact[tensor.name])
+            continue
+        blocks = exact[tensor.name].reshape(-1, 32)
+        steps = np.abs(blocks).max(axis=1, keepdims=True) / 127
+        # half a step, and the scale itself is rounded to 16 bits
+        assert (np.abs(weights.reshape(-1, 32) - blocks) <= steps * 0.57).all(), tensor.name
+
+
+def small_llama(**changes):
+    """A random model with the embedded one's vocabulary and another shape, its output matrix one of its own."""
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "vocab_size": 49152, "max_position_embeddings": 512, "rms_norm_eps": 1e-6}
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**shape | more | changes)).eval()
+
+
+def test_a_model_of_another_shape_says_the_same_words(source, folder, tokenizer):
+    model = small_llama(initializer_range=0.2)
+    gguf_file.write(model, tokenizer, source, folder / "other.gguf", "F32")
+    served = Engine(folder / "other.gguf", "other", slots=1)
+    try:
+        options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
+        said = ask(served, "/completion", prompt=[1000, 2000, 3000], **options)["tokens"]
+    finally:
+        served.close()
+    scores = logits(model, [1000, 2000, 3000, *said])[2:-1]
+    scores[:, tokenizer.all_special_ids] = float("-inf")
+    assert scores.argmax(-1).tolist() == said
+
+
+@pytest.mark.parametrize(
+    "changes", [{"head_dim": 8}, {"attention_bias": True}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}]
+)
+def test_a_model_that_is_no_plain_llama_is_refused(changes):
+    with pytest.raises(CourseError, match=r"no plain LLaMA.*convert_hf_to_gguf\.py"):
+        gguf_file._named(small_llama(**changes))
+
+
+def test_permuted_puts_the_pairs_of_a_head_side_by_side():
+    rows = torch.arange(8.0).view(8, 1)  # two heads of four rows
+    assert gguf_file.permuted(rows, 2).flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+# What can go wrong
+
+
+def test_another_tokenizer_is_sent_to_llama_cpps_own_converter(tmp_path):
+    other = models.load_tokenizer()
+    other.add_tokens(["<|brand-new|>"])
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(CourseError, match=r"another tokenizer.*finetune\.merge.*convert_hf_to_gguf\.py"):
+        finetune.export_gguf(ADAPTER, base=str(tmp_path / "other"), out=tmp_path / "x.gguf")
+    assert not list(tmp_path.glob("*.gguf"))
+
+
+def test_an_unknown_kind_and_a_missing_adapter_are_said(tmp_path):
+    with pytest.raises(CourseError, match=r"Q4_K.*F32, Q8_0"):
+        finetune.export_gguf(ADAPTER, out=tmp_path / "x.gguf", kind="Q4_K")
+    with pytest.raises(CourseError, match="holds no LoRA adapter"):
+        finetune.merge(tmp_path / "nothing", out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def disk_full_after(size):
+    """No file can grow beyond `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):
+    folder, file = tmp_path / "merged", tmp_path / "model.gguf"
+    folder.mkdir()
+    (folder / "old").write_text("still here")
+    file.write_text("still here")
+    with disk_full_after(1_000_000):
+        with (
+            pytest.raises(CourseError, match=r"Could not write the model.*Free some space"),
+            export._whole_folder(folder) as new,
+        ):
+            base[0].save_pretrained(new)
+        with pytest.raises(CourseError, match=r"Could not write.*Free some space"):
+            gguf_file.write(*base, source, file, "F32")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["merged", "model.gguf"]
+    assert (folder / "old").read_text() == file.read_text() == "still here"
