@@ -167,13 +167,18 @@ def load_tokenizer(base="embedded"):
 
 
 def dtype_arguments(dtype):
-    """Keyword arguments of `from_pretrained` for a profile's `dtype`. int8 needs a GPU and the `gpu` extra."""
+    """Keyword arguments of `from_pretrained` for a profile's `dtype`. int8 and int4 need a GPU and the `gpu` extra."""
     import torch
 
     if dtype == "int8":
         from transformers import BitsAndBytesConfig
 
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "auto"}
+    if dtype == "int4":  # QLoRA, arXiv 2305.14314
+        from transformers import BitsAndBytesConfig
+
+        packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+        return {"quantization_config": packed, "device_map": "auto"}
     return {"dtype": getattr(torch, dtype)}
 
 
@@ -181,8 +186,8 @@ def load(base="embedded", dtype="float32", adapter=None):
     """(model, tokenizer), ready for chat: base model, in eval mode, with the LoRA adapter on it where one is given.
 
     base    : "embedded", a folder in transformers form, or a hub id.
-    dtype   : "float32", "bfloat16", "float16", or "int8" (GPU only).
-    adapter : folder of a peft adapter, or None for the bare base model.
+    dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4".
+    adapter : folder of a peft adapter, "hub:<id>" for one on the model hub, or None for the bare base model.
     Raises CourseError where a model can't be read or an adapter belongs to another base model.
     """
     from transformers import AutoModelForCausalLM
@@ -190,7 +195,7 @@ def load(base="embedded", dtype="float32", adapter=None):
     source = resolve(base)
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(source, **dtype_arguments(dtype))
+            model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **dtype_arguments(dtype))
         tokenizer = load_tokenizer(base)
     except (OSError, ValueError) as error:
         raise CourseError(
@@ -206,14 +211,21 @@ def _attach(model, adapter):
     """The model with a trained LoRA adapter on it."""
     from peft import PeftModel
 
-    if not (Path(adapter) / "adapter_config.json").is_file():
+    source = str(adapter).removeprefix("hub:")
+    on_hub = source != str(adapter)
+    if not on_hub and not (Path(adapter) / "adapter_config.json").is_file():
         raise CourseError(f"{artifacts.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
         with warnings.catch_warnings():
             # peft asks transformers for an attribute by its former name: their business, not the reader's.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return PeftModel.from_pretrained(model, str(adapter))
-    except (RuntimeError, ValueError) as error:
+            return PeftModel.from_pretrained(model, source)
+    except (OSError, RuntimeError, ValueError) as error:
+        if on_hub:
+            raise CourseError(
+                f"Could not load the adapter {source!r} from the model hub: {str(error).splitlines()[0]} "
+                "Check its name, the network, and that it belongs to this base model."
+            ) from error
         raise CourseError(
             f"The adapter in {artifacts.show(adapter)} does not fit this base model: it was trained on another one, "
             "or is damaged. Its manifest names its base; run notebook 04 again to train a new one."

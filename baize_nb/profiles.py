@@ -43,7 +43,7 @@ class Profile:
     max_length: int  # tokens per dialogue
     warmup_steps: int
     eval_steps: int  # optimizer steps between two looks at the held-out loss
-    dtype: str  # of the frozen base model: "float32", "bfloat16", "float16" or "int8"
+    dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8" or "int4"
     # 05 chat
     reply_tokens: int
 
@@ -102,7 +102,7 @@ COLAB = replace(
     learning_rate=2e-4,
     epochs=2,
     batch_size=16,
-    micro_batch_size=4,
+    micro_batch_size=2,
     dtype="float16",
     reply_tokens=256,
 )

@@ -1,10 +1,6 @@
-"""Fine-tuning: the loss mask, the loss, the gradient, a run that is interrupted, and one that learns by heart."""
+"""Fine-tuning: tokens and loss mask, the loss, the gradient, figures and exercises. Runs: test_finetune_runs.py."""
 
-import json
-import resource
 import runpy
-import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,35 +8,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smalltalk import DIALOGUES, TINY, chat, dialogue
 
-from baize_nb import artifacts, finetune, models, plots, profiles, transcript
+from baize_nb import finetune, models, plots, transcript
 from baize_nb.checks import finetune as checks
 from baize_nb.corpus import Dialogue
 from baize_nb.errors import CourseError
-from baize_nb.finetune import saving, training
-from baize_nb.finetune.loss import learned, projecting_only, rows_loss
+from baize_nb.finetune import fastlora, training
+from baize_nb.finetune.fastlora import quicken
+from baize_nb.finetune.loss import learned, projecting_only, rows_loss, summed_loss
 from baize_nb.finetune.trainer import AssistantTrainer, ByLength
+from baize_nb.finetune.watching import Seen
 from baize_nb.plots import training as figures
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/04_lora_finetuning.py"))
 IGNORE = finetune.IGNORE
-
-
-def chat(*texts):
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
-
-
-def dialogue(*texts, id="d"):
-    return Dialogue(id=id, messages=chat(*texts))
-
-
-DIALOGUES = [
-    dialogue("Why is the sky blue?", "Air scatters blue light most.", "And at dusk?", "Red light is left.", id="a"),
-    dialogue("What is asthma?", "A disease of the airways.", id="b"),
-    dialogue("How do I list files?", "Type `ls`, and read what comes.\n\nThat is all.", "Thanks.", "Gladly.", id="c"),
-    dialogue("What do bees eat?", "Nectar and pollen.", id="d"),
-]
-TINY = replace(profiles.get("ci"), max_length=96, warmup_steps=0, dropout=0.0, rank=2)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +119,12 @@ def test_tokenizer_without_stop_is_refused():
         finetune.encode(DIALOGUES[0].messages, tokenizer, 512)
 
 
+def test_a_tokenizer_without_a_chat_template_is_enough(tokenizer):
+    plain = models.load_tokenizer()
+    plain.chat_template = None
+    assert finetune.encode(DIALOGUES[0].messages, plain, 512) == finetune.encode(DIALOGUES[0].messages, tokenizer, 512)
+
+
 def test_begin_token_is_kept_where_the_tokenizer_writes_one(tokenizer):
     class Beginning:
         def __call__(self, text, **kwargs):
@@ -208,7 +196,7 @@ def gradients(model):
 
 def step_gradients(model, rows, micro, folder):
     """Gradients of one optimizer step of our Trainer, its loss, and the number of learned tokens."""
-    arguments = training._arguments(folder, replace(TINY, batch_size=4, micro_batch_size=micro), None)
+    arguments = training._arguments(folder, replace(TINY, batch_size=4, micro_batch_size=micro))
     assert arguments.gradient_accumulation_steps * micro == 4
     trainer = AssistantTrainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows, pad_id=2)
     batches = [finetune.collate(rows[i : i + micro], 2) for i in range(0, 4, micro)]
@@ -219,6 +207,13 @@ def step_gradients(model, rows, micro, folder):
     return gradients(model), sum(losses).item(), items
 
 
+def differing(ours, reference):
+    """Names of the gradients that differ by more than a ten-thousandth of the largest one."""
+    assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 30
+    allowed = 1e-4 * max(g.abs().max() for g in reference.values())
+    return [name for name in ours if (ours[name] - reference[name]).abs().max() > allowed]
+
+
 def test_step_gradient_is_the_token_weighted_sum_over_dialogues(lora, tokenizer, tmp_path):
     rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
     counts = [sum(label != IGNORE for label in row["labels"]) for row in rows]
@@ -226,13 +221,85 @@ def test_step_gradient_is_the_token_weighted_sum_over_dialogues(lora, tokenizer,
     for row, count in zip(rows, counts, strict=True):
         (lora(**finetune.collate([row], 2)).loss * count / sum(counts)).backward()
     reference, loss = gradients(lora), rows_loss(lora, rows, 2)
-    largest = max(g.abs().max() for g in reference.values())
     for micro in (1, 2, 4):
         ours, step_loss, items = step_gradients(lora, rows, micro, tmp_path)
         assert items == sum(counts) and step_loss == pytest.approx(loss, abs=1e-5)
-        assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 30
-        for name in ours:
-            assert torch.allclose(ours[name], reference[name], atol=1e-4 * largest), (micro, name)
+        assert not differing(ours, reference), micro
+
+
+def test_padding_changes_no_gradient(lora, tokenizer, tmp_path):
+    """No attention mask is given, so what stands in the padding must not matter."""
+    rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
+    reference, _, _ = step_gradients(lora, rows, 4, tmp_path)
+    batch = finetune.collate(rows, pad_id=4321)
+    lora.zero_grad()
+    (summed_loss(lora, batch) / int(learned(batch["labels"]).sum())).backward()
+    assert not differing(gradients(lora), reference)
+
+
+@pytest.fixture
+def quick(lora):
+    """Turns the same model's LoRA layers into ours, until the end of a test; before, they are peft's."""
+    yield lambda: quicken(lora)
+    for layer in lora.modules():
+        layer.__dict__.pop("forward", None)
+
+
+def test_quick_lora_gives_the_gradients_of_peft(lora, quick, tokenizer):
+    batch = finetune.collate(finetune.encode_all(DIALOGUES, tokenizer, 512).rows, 2)
+
+    def step(model):
+        model.train().zero_grad()
+        loss = summed_loss(model, batch)
+        loss.backward()
+        return loss.item(), gradients(model)
+
+    theirs, reference = step(lora)
+    ours, gradient = step(quick())
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert not differing(gradient, reference)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.25])
+def test_quick_lora_against_the_formula_with_the_same_dropout(p):
+    torch.manual_seed(0)
+    x, weight, a, b, grad = (torch.randn(size) for size in ((5, 6), (4, 6), (2, 6), (4, 2), (5, 4)))
+    for tensor in (x, a, b):
+        tensor.requires_grad_()
+    torch.manual_seed(1)
+    kept = torch.ones(5, 6)
+    if p:
+        kept.view(-1)[fastlora.dropped_places(30, p)] = 0
+        assert 0 < kept.sum() < 30
+    formula = x @ weight.T + 2.0 * (x * kept / (1 - p)) @ a.T @ b.T
+    expected = torch.autograd.grad(formula, (x, a, b), grad)
+    torch.manual_seed(1)
+    ours = fastlora._Lora.apply(x, weight, a, b, 2.0, p)
+    assert torch.allclose(ours, formula, atol=1e-5)
+    for found, wanted in zip(torch.autograd.grad(ours, (x, a, b), grad), expected, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_dropped_places_are_drawn_one_by_one():
+    torch.manual_seed(0)
+    size, p = 1_000_000, 0.05
+    places = fastlora.dropped_places(size, p)
+    assert (places.diff() > 0).all() and places[0] >= 0 and places[-1] < size
+    assert len(places) / size == pytest.approx(p, rel=0.02)
+    neighbours = (places.diff() == 1).sum().item() / len(places)  # whether the next one is dropped, too, is chance
+    assert neighbours == pytest.approx(p, rel=0.05)
+    assert (places >= size // 2).sum() / len(places) == pytest.approx(0.5, rel=0.02)
+    assert len(fastlora.dropped_places(3, 0.99)) >= 2
+
+
+def test_quick_lora_is_pefts_own_outside_of_training(lora, quick, tokenizer):
+    ids = torch.tensor([finetune.encode(DIALOGUES[1].messages, tokenizer, 512)["input_ids"]])
+    with torch.no_grad():
+        theirs = lora.eval()(ids).logits
+        ours = quick()(ids).logits
+        with lora.disable_adapter():
+            bare = lora(ids).logits
+    assert torch.equal(ours, theirs) and not torch.allclose(bare, theirs, atol=1e-3)
 
 
 def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
@@ -247,207 +314,19 @@ def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
     assert finetune.padding_share(lengths, 4) < 0.5 * finetune.padding_share([*range(1, 65, 2), *range(64, 0, -2)], 64)
 
 
+def test_several_processes_get_equally_many_batches_and_every_dialogue_once():
+    rows = [{"input_ids": [0] * n} for n in range(1, 12)]
+    order = list(ByLength(8, rows, multiple=4))
+    assert len(order) == len(ByLength(8, rows, multiple=4)) == 12
+    assert order[:11] == list(ByLength(8, rows)) and order[11] == 11  # the blank row comes after the last dialogue
+
+
 def test_looking_at_the_loss_leaves_the_model_as_it_was(lora, tokenizer):
     lora.train()
     before = {n: p.detach().clone() for n, p in lora.named_parameters() if p.requires_grad}
     finetune.heldout_loss(lora, DIALOGUES[:1], tokenizer, 96)
     assert lora.training
     assert all(torch.equal(p, before[n]) for n, p in lora.named_parameters() if p.requires_grad)
-
-
-# --- training
-
-
-def weights(folder):
-    from safetensors.torch import load_file
-
-    return load_file(folder / saving.WEIGHTS)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A whole run of four steps, and what it printed and warned."""
-    out = tmp_path_factory.mktemp("run") / "adapter"
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        run = finetune.train(DIALOGUES, DIALOGUES[:2], out=out, profile=replace(TINY, epochs=2))
-    return run, warned
-
-
-def test_run_says_what_happened(trained):
-    run, _ = trained
-    assert run.steps == 4 and [step for step, _ in run.history] == [1, 2, 3, 4]
-    assert [step for step, _ in run.heldout] == [0, 2, 4]
-    assert (run.loss_before, run.loss_after) == (run.heldout[0][1], run.heldout[-1][1])
-    assert run.loss_after < run.loss_before
-    assert run.tokens == 2 * finetune.encode_all(DIALOGUES, models.load_tokenizer(), 96).tokens
-
-
-def test_training_is_quiet(trained):
-    assert [str(w.message) for w in trained[1] if issubclass(w.category, FutureWarning | UserWarning)] == []
-
-
-def test_adapter_loads_and_gives_the_recorded_loss(trained):
-    run, _ = trained
-    model, tokenizer = models.load(adapter=run.adapter)
-    assert finetune.heldout_loss(model, DIALOGUES[:2], tokenizer, 96) == pytest.approx(run.loss_after, abs=1e-4)
-
-
-def test_base_loss_is_the_loss_before(trained, base):
-    assert finetune.heldout_loss(base[0], DIALOGUES[:2], base[1], 96) == pytest.approx(trained[0].loss_before, abs=1e-4)
-
-
-def test_files_name_no_path_of_this_machine(trained):
-    run, _ = trained
-    assert sorted(p.name for p in run.adapter.iterdir()) == ["adapter_config.json", saving.WEIGHTS]
-    assert sorted(p.name for p in run.adapter.parent.iterdir()) == ["adapter", "adapter.manifest.json"]
-    config = json.loads((run.adapter / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == f"{models.NAME} (embedded)"
-    manifest = (run.adapter.parent / "adapter.manifest.json").read_text()
-    assert str(Path.home()) not in manifest + json.dumps(config) and str(run.adapter.parent) not in manifest
-    assert json.loads(manifest)["settings"]["learning_rate"] == TINY.learning_rate
-
-
-def test_same_recipe_is_not_trained_twice(trained, capsys, monkeypatch):
-    run, _ = trained
-    monkeypatch.setattr(models, "load", lambda *a, **k: pytest.fail("it trained again"))
-    again = finetune.train(DIALOGUES, DIALOGUES[:2], out=run.adapter, profile=replace(TINY, epochs=2))
-    assert again == run
-    assert "Already trained" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("change", ["data", "settings", "manifest", "weights"])
-def test_another_recipe_is_not_taken_for_the_same(trained, tmp_path, change):
-    run, _ = trained
-    profile, data = replace(TINY, epochs=2), DIALOGUES
-    out = tmp_path / "adapter"
-    out.mkdir()
-    (out / saving.WEIGHTS).write_bytes(b"")
-    manifest = tmp_path / "adapter.manifest.json"
-    manifest.write_text((run.adapter.parent / "adapter.manifest.json").read_text())
-    assert saving.finished(out, saving.recipe(data, data[:2], "embedded", profile)) is not None
-    if change == "data":
-        data = [*DIALOGUES[:3], dialogue("What do bees eat?", "Nectar.")]
-    elif change == "settings":
-        profile = replace(profile, rank=4)
-    elif change == "manifest":
-        manifest.write_text(manifest.read_text()[:-50])
-    else:
-        (out / saving.WEIGHTS).unlink()
-    assert saving.finished(out, saving.recipe(data, DIALOGUES[:2], "embedded", profile)) is None
-
-
-def test_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(trained, tmp_path, monkeypatch, capsys):
-    profile, out = replace(TINY, epochs=2), tmp_path / "adapter"
-
-    def interrupt(self, args, state, control, **kwargs):
-        if state.global_step == 3:  # in the second epoch
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Progress, "on_step_begin", interrupt)
-        with pytest.raises(CourseError, match=r"Interrupted at step 3; .*checkpoint-3 is kept: run this again"):
-            finetune.train(DIALOGUES, DIALOGUES[:2], out=out, profile=profile)
-    assert not out.exists()
-    torn = tmp_path / "adapter.checkpoints/checkpoint-9"  # as a kill in the middle of writing leaves it
-    torn.mkdir()
-    (torn / "trainer_state.json").write_text('{"global_st')
-
-    run = finetune.train(DIALOGUES, DIALOGUES[:2], out=out, profile=profile)
-    assert "Going on from" in capsys.readouterr().out
-    whole = trained[0]
-    assert [s for s, _ in run.history] == [s for s, _ in whole.history]
-    assert run.loss_before == pytest.approx(whole.loss_before, abs=1e-6)
-    assert run.loss_after == pytest.approx(whole.loss_after, abs=1e-4)
-    expected = weights(whole.adapter)
-    for name, tensor in weights(out).items():
-        assert torch.allclose(tensor, expected[name], atol=1e-5), name
-    assert not (tmp_path / "adapter.checkpoints").exists()
-
-
-def test_checkpoints_of_other_settings_are_not_used(tmp_path, capsys):
-    folder = tmp_path / "adapter.checkpoints"
-    assert saving.prepare(folder, {"base": "a"}) is None
-    (folder / "checkpoint-2").mkdir()
-    (folder / "checkpoint-2/trainer_state.json").write_text('{"global_step": 2}')
-    assert saving.prepare(folder, {"base": "a"}) == folder / "checkpoint-2"
-    assert saving.prepare(folder, {"base": "b"}) is None
-    assert "starting anew" in capsys.readouterr().out
-    assert not (folder / "checkpoint-2").exists()
-
-
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    wild = replace(TINY, learning_rate=1e30)
-    with pytest.raises(CourseError, match="Lower learning_rate"):
-        finetune.train(DIALOGUES, DIALOGUES[:1], out=tmp_path / "adapter", profile=wild)
-    assert not (tmp_path / "adapter").exists()
-
-
-def test_more_than_one_process_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CourseError, match="one process"):
-        finetune.train(DIALOGUES, DIALOGUES[:1], out=tmp_path / "adapter", profile=TINY)
-
-
-def test_targets_that_the_model_lacks_are_named(base):
-    with pytest.raises(CourseError, match="targets"):
-        training.add_lora(base[0], replace(TINY, targets=("no_such_layer",)))
-
-
-@contextmanager
-def disk_full_after(size):
-    """No file can grow beyond `size` bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.parametrize("size", [1_000_000, 3_000_000], ids=["weights", "optimizer"])
-def test_full_disk_at_a_checkpoint_is_said(tmp_path, size):
-    with disk_full_after(size), pytest.raises(CourseError, match="Could not write a checkpoint"):
-        finetune.train(DIALOGUES[1:2], DIALOGUES[1:2], out=tmp_path / "adapter", profile=TINY)
-    assert saving.last_checkpoint(tmp_path / "adapter.checkpoints") is None
-
-
-def test_full_disk_leaves_the_old_adapter(lora, tmp_path):
-    out = tmp_path / "adapter"
-    out.mkdir()
-    (out / "old").write_text("still here")
-    with disk_full_after(10_000), pytest.raises(CourseError, match="Free some space"):
-        saving.save_adapter(lora, out, "embedded")
-    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
-    assert (out / "old").read_text() == "still here"
-    saving.save_adapter(lora, out, "embedded")
-    assert not (out / "old").exists() and (out / saving.WEIGHTS).stat().st_size > 1_000_000
-
-
-def test_a_folder_is_named_without_its_path(tmp_path):
-    assert saving.base_name(str(tmp_path)) == tmp_path.name
-    assert saving.base_name("some/hub-id") == "some/hub-id"
-
-
-def test_learns_one_dialogue_by_heart_and_stops(tmp_path):
-    texts = ("What do bees eat?", "Nectar and pollen, and on Sundays a tiny tea cake.")
-    profile = replace(TINY, rank=8, epochs=16, batch_size=1, micro_batch_size=1, learning_rate=3e-3, eval_steps=16)
-    run = finetune.train([dialogue(*texts)], [dialogue(*texts)], out=tmp_path / "adapter", profile=profile)
-    model, tokenizer = models.load(adapter=run.adapter)
-    prompt = torch.tensor([finetune.encode_prompt(chat(texts[0]), tokenizer)])
-    reply = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)[0]
-    assert tokenizer.decode(reply[prompt.shape[1] :]) == f" {texts[1]}{tokenizer.eos_token}"
-
-
-def test_manifest_names_the_files_the_dialogues_came_from(tmp_path):
-    source = tmp_path / "train.jsonl"
-    source.write_text("x\n")
-    run = finetune.Run(tmp_path / "adapter", 2.0, 1.0, [(1, 2.0)], [(0, 2.0), (1, 1.0)], 1, 10, 0.5)
-    wanted = saving.recipe(DIALOGUES, DIALOGUES[:1], "embedded", TINY)
-    saving.save_manifest(run, wanted, {}, [source])
-    manifest = json.loads((tmp_path / "adapter.manifest.json").read_text())
-    assert manifest["sources"] == [{"path": "train.jsonl", "sha256": artifacts.sha256(source)}]
-    assert manifest["data"]["train"]["dialogues"] == 4
 
 
 # --- figures and exercises
@@ -476,6 +355,25 @@ def test_figures_draw(fig, words):
     assert plots.png(fig).startswith(b"\x89PNG")
     drawn = {text.get_text() for text in fig.findobj(Text)}
     assert words <= drawn
+
+
+def test_live_figure_is_drawn_again_in_its_place(monkeypatch):
+    shown = []
+
+    class Place:
+        def update(self, bundle, raw):
+            shown.append(bundle["text/plain"])
+
+    def display(bundle, raw, display_id):
+        shown.append(bundle["text/plain"])
+        return Place()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    live = figures.LiveLoss()
+    live(Seen(1, 3, [(1, 2.0)], []))  # nothing to show yet
+    live(Seen(0, 3, [], [(0, 2.25)]))
+    live(Seen(3, 3, [(1, 2.0), (3, 1.5)], [(0, 2.25), (3, 1.5)]))
+    assert len(shown) == 2 and "2.25" in shown[0] and "step 3 of 3" in shown[1] and "1.50" in shown[1]
 
 
 def masked_by_id(parts, length, pad_id):

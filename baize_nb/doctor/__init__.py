@@ -16,7 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older Python can't even import
     )
 
 from .. import artifacts, profiles, teacher
-from . import cache, kernel, machine, network, places
+from . import cache, kernel, machine, needs, network, places
 from .findings import Finding, found
 from .machine import NEEDS_GIB
 
@@ -30,6 +30,7 @@ CHECKS = (
     ("processor", machine.processor),
     ("memory", machine.memory),
     ("free disk", machine.disk),
+    ("training", needs.training),
     ("folders", places.windows),
     ("Colab", places.colab),
     ("local port", network.loopback),

@@ -29,6 +29,7 @@ class Run:
     history  : [(step, training loss)]. heldout : [(step, held-out loss)].
     steps    : optimizer steps. tokens : tokens trained on, without padding. seconds : of this run's training,
                looks at the held-out loss included; where it was resumed, since then.
+    processes, threads : how many shared the work, and PyTorch's threads in each; the last bits depend on both.
     """
 
     adapter: Path
@@ -39,6 +40,8 @@ class Run:
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    processes: int = 1
+    threads: int = 1
 
 
 def recipe(train, validation, base, profile):
@@ -70,12 +73,15 @@ def finished(out, wanted):
         return None  # no manifest, or not one of ours: train
 
 
-def prepare(folder, wanted):
-    """Make the checkpoint folder ready; return the checkpoint to resume from, or None to start anew."""
+def prepare(folder, wanted, threads=None):
+    """Make the checkpoint folder ready; return the checkpoint to resume from, or None to start anew.
+
+    threads : how many a new run computes with; noted for one that goes on from it, see `threads_before`.
+    """
     mark = folder / "recipe.json"
     try:
-        same = json.loads(mark.read_text(encoding="utf-8")) == wanted
-    except (OSError, ValueError):
+        same = json.loads(mark.read_text(encoding="utf-8"))["wanted"] == wanted
+    except (OSError, ValueError, KeyError):
         same = False
     last = last_checkpoint(folder) if same else None
     if last is not None:
@@ -84,8 +90,13 @@ def prepare(folder, wanted):
     if last_checkpoint(folder) is not None:
         print(f"{artifacts.show(folder)} came from other data or settings: starting anew.")
     shutil.rmtree(folder, ignore_errors=True)
-    artifacts.write_text(mark, json.dumps(wanted, indent=2) + "\n")
+    artifacts.write_text(mark, json.dumps({"wanted": wanted, "threads": threads}, indent=2) + "\n")
     return None
+
+
+def threads_before(folder):
+    """Threads that the run began with whose checkpoints lie in this folder, or None where it does not say."""
+    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["threads"]
 
 
 def last_checkpoint(folder):

@@ -1,17 +1,16 @@
 """transformers' Trainer with our loss, our held-out loss, and an order of batches that survives an interruption.
 
-Knows: which of Trainer's methods to replace, and why. Does not know: settings, files.
+Knows: which of Trainer's methods to replace, and why; how several processes share a step. Does not know: settings.
 """
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .. import artifacts
 from ..errors import CourseError
-from .loss import learned, projecting_only, rows_loss
-from .tokens import collate
+from .loss import loss_sums, summed_loss
+from .tokens import IGNORE, collate
 
 SEED = 0
 
@@ -20,42 +19,64 @@ class ByLength(LengthGroupedSampler):
     """Dialogues of like length side by side, in an order that only the seed and the epoch decide.
 
     Trainer's own draws from the global random numbers, so a run resumed in its second epoch would meet other batches.
+    Every process needs as many batches as the others: the order is filled up to a multiple of `multiple` with the
+    number of a blank row, the one after the last dialogue. (accelerate would train some dialogues twice instead.)
     """
 
     epoch = 0
+
+    def __init__(self, batch_size, dataset, multiple=1):
+        super().__init__(batch_size, dataset=dataset)
+        self.blanks = -len(dataset) % multiple
 
     def set_epoch(self, epoch):
         """Trainer calls this before each epoch."""
         self.epoch = epoch
 
+    def __len__(self):
+        return len(self.lengths) + self.blanks
+
     def __iter__(self):
         self.generator = torch.Generator().manual_seed(SEED + self.epoch)
-        return super().__iter__()
+        yield from super().__iter__()
+        yield from [len(self.lengths)] * self.blanks
 
 
 class AssistantTrainer(Trainer):
     """transformers' Trainer with this module's loss, for training and for held-out data. Built in notebook 04.
 
-    Trainer counts the learned tokens of all micro-batches of a step and divides by that number, so a step's gradient
-    does not depend on how its dialogues were put into micro-batches.
+    Trainer counts the learned tokens of all micro-batches of a step, in all processes, and divides by that number, so
+    a step's gradient does not depend on how its dialogues were put into micro-batches and processes.
     """
 
-    def __init__(self, *args, pad_id, **kwargs):
+    def __init__(self, *args, train_dataset, pad_id, **kwargs):
+        self.rows, self.pad_id = train_dataset, pad_id
+        blank = {"input_ids": [pad_id], "labels": [IGNORE]}
         super().__init__(
-            *args, compute_loss_func=_step_loss, data_collator=lambda rows: collate(rows, pad_id), **kwargs
+            *args,
+            train_dataset=[*train_dataset, blank],
+            data_collator=lambda rows: collate(rows, pad_id),
+            compute_loss_func=summed_loss,  # never called: it tells Trainer to count the learned tokens of a step
+            **kwargs,
         )
-        self.pad_id = pad_id
 
-    def compute_loss(self, model, inputs, *args, **kwargs):
-        """As Trainer's, with the projection restricted to what is learned."""
-        keep = learned(inputs["labels"])
-        with projecting_only(self.accelerator.unwrap_model(model), keep):
-            return super().compute_loss(model, {**inputs, "use_cache": False}, *args, **kwargs)
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Sum of a micro-batch's losses over the learned tokens of the whole step.
+
+        DDP takes the mean of the gradients of all processes; times their number it is the sum.
+        """
+        return summed_loss(model, inputs) / num_items_in_batch * self.accelerator.num_processes
 
     def _get_train_sampler(self, train_dataset=None):
         """As Trainer's for group_by_length, in an order of its own for each epoch."""
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return ByLength(size, dataset=train_dataset or self.train_dataset)
+        each, processes = self.args.train_batch_size, self.args.world_size
+        size = each * self.args.gradient_accumulation_steps * processes
+        return ByLength(size, self.rows, multiple=each * processes if processes > 1 else 1)
+
+    def _save_rng_state(self, output_dir):
+        """As Trainer's; a checkpoint counts as whole only after every process has written its part."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def _save_checkpoint(self, *args, **kwargs):
         """As Trainer's; a full disk is said in plain words."""
@@ -68,15 +89,16 @@ class AssistantTrainer(Trainer):
             ) from error
 
     def evaluate(self, *args, **kwargs):
-        """Held-out loss of the whole evaluation set, every token weighing the same; Trainer's own weighs batches."""
-        metrics = {"eval_loss": rows_loss(self.model, self.eval_dataset, self.pad_id)}
+        """Held-out loss of the whole evaluation set, every token weighing the same; Trainer's own weighs batches.
+
+        Each process looks at its share of the set.
+        """
+        share = self.eval_dataset[self.args.process_index :: self.args.world_size]
+        total, count = loss_sums(self.model, share, self.pad_id)
+        if self.args.world_size > 1:
+            sums = torch.tensor([total, count], dtype=torch.float64, device=self.args.device)
+            total, count = self.accelerator.reduce(sums, "sum").tolist()
+        metrics = {"eval_loss": total / count}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def _step_loss(outputs, labels, num_items_in_batch=None):
-    """Sum of cross entropies of a micro-batch over the number of learned tokens in the whole step."""
-    targets = labels[:, 1:][learned(labels)]
-    total = cross_entropy(outputs.logits.float(), targets, reduction="sum")
-    return total / (len(targets) if num_items_in_batch is None else num_items_in_batch)

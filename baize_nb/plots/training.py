@@ -3,9 +3,10 @@
 Knows: how they look. Does not know: tokenizers, models, files; it is given tokens as strings and numbers.
 """
 
+import base64
 import html
 
-from . import style
+from . import png, style
 
 _READ = "color:#555;background:#fff"
 _LEARNED = "color:#7c2d12;background:#ffedd5;text-decoration:underline"
@@ -98,14 +99,40 @@ def padding(lengths, to):
     return fig
 
 
+class LiveLoss:
+    """The loss curve, drawn anew in its place while training goes on: `finetune.train(…, on_step=LiveLoss())`.
+
+    What stands there at the end is what the notebook keeps.
+    """
+
+    def __init__(self):
+        self.handle = None
+
+    def __call__(self, seen):
+        """seen : a `Seen` (finetune/watching.py)."""
+        if not seen.heldout:
+            return
+        from IPython.display import display
+
+        loss = seen.heldout[-1][1]
+        words = f"Loss up to step {seen.step} of {seen.steps}. Held-out loss, the thick line: {loss:.2f}."
+        source = base64.b64encode(png(loss_curve(seen.history, seen.heldout))).decode("ascii")
+        shown = {"text/html": f'<img alt="{words}" src="data:image/png;base64,{source}">', "text/plain": words}
+        if self.handle is None:
+            self.handle = display(shown, raw=True, display_id=True)
+        else:
+            self.handle.update(shown, raw=True)
+
+
 def loss_curve(history, heldout):
     """Training and held-out loss over steps.
 
-    history, heldout : [(step, loss in nats per learned token)].
+    history, heldout : [(step, loss in nats per learned token)]. Before the first step there is no history.
     """
     fig, ax = style.figure(7, 3.2)
     quiet = {**style.line(1), "linewidth": 1.0, "markersize": 3}
-    ax.plot(*zip(*history, strict=True), label="training (one batch)", **quiet)
+    if history:
+        ax.plot(*zip(*history, strict=True), label="training (one batch)", **quiet)
     strong = {**style.line(0), "color": style.ACCENT, "linewidth": 2.2, "markersize": 6}
     ax.plot(*zip(*heldout, strict=True), label="held-out (always the same dialogues)", **strong)
     for (step, loss), offset in ((heldout[0], 7), (heldout[-1], -15)):

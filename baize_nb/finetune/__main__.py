@@ -1,0 +1,48 @@
+"""Training from a terminal, in one process or several: `python -m baize_nb.finetune --help`.
+
+    python -m baize_nb.finetune                                                this machine, one process
+    accelerate launch --multi_gpu -m baize_nb.finetune                         all GPUs of this machine
+    python -m torch.distributed.run --nproc-per-node 2 -m baize_nb.finetune    two processes on CPUs
+
+The settings are those of the profile that BAIZE_PROFILE names; batch_size is that of all processes together.
+On CPUs `accelerate launch` itself starts one process only, unless MPI is installed; hence the third line.
+"""
+
+import argparse
+import sys
+
+from .. import artifacts, corpus, finetune, profiles
+from ..errors import CourseError
+from . import hardware
+
+
+def arguments(given=None):
+    """What stands on the command line."""
+    profile = profiles.current()
+    parser = argparse.ArgumentParser(
+        prog="python -m baize_nb.finetune", description="Train a LoRA adapter on dialogues, in one process or several."
+    )
+    parser.add_argument("--train", help="dialogues to train on (.jsonl); default: train.jsonl of this run")
+    parser.add_argument("--heldout", help="dialogues to measure on (.jsonl); default: heldout.jsonl of this run")
+    parser.add_argument("--base", default=profile.base, help="base model: embedded, a folder or a hub id; %(default)s")
+    parser.add_argument("--out", help="folder of the adapter; default: adapter of this run")
+    return parser.parse_args(given)
+
+
+def main(given=None):
+    """Train; return the exit code."""
+    try:
+        options = arguments(given)
+        with hardware.only_the_first_speaks():
+            paths = [options.train or artifacts.find("train.jsonl"), options.heldout or artifacts.find("heldout.jsonl")]
+        train, heldout = (corpus.read(path) for path in paths)
+        finetune.train(train, heldout, base=options.base, out=options.out, sources=paths)
+    except CourseError as error:
+        who = f"process {hardware.rank()}: " if hardware.rank() else ""
+        print(f"{who}{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""What a run will take: parameters, the paper's memory, a measured peak, and what the doctor makes of it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baize_nb import doctor, finetune, models, profiles
+from baize_nb.corpus import Dialogue
+from baize_nb.doctor import needs as advice
+from baize_nb.errors import CourseError
+from baize_nb.finetune import forecast
+
+LAPTOP = profiles.get("laptop")
+PAPER = {"paper-7b": (6.7, 17.9, 26), "paper-13b": (13.0, 28.0, 25), "paper-30b": (32.5, 54.6, 42)}
+MEASURE = """
+import resource, sys
+from dataclasses import replace
+from baize_nb import finetune, profiles
+from baize_nb.corpus import Dialogue
+
+micro, limit = int(sys.argv[1]), int(sys.argv[2])
+profile = replace(profiles.get("ci"), micro_batch_size=micro, batch_size=micro, max_length=limit, eval_steps=100)
+said = [{"role": "user", "content": "word " * (limit // 4)}, {"role": "assistant", "content": "and so on " * limit}]
+dialogues = [Dialogue(id=str(i), messages=said) for i in range(micro)]
+finetune.train(dialogues, dialogues[:1], out=sys.argv[3], profile=profile)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def talk(words, id="d"):
+    return Dialogue(
+        id=id, messages=[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "because " * words}]
+    )
+
+
+# --- parameters
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_parameters_are_those_of_the_paper(name):
+    billions, millions, _ = PAPER[name]
+    profile = profiles.get(name)
+    shape = forecast.shapes(profile.base)
+    assert round((shape.linear + shape.embedding) / 1e9, 1) == billions
+    assert round(shape.lora(profile.targets, profile.rank) / 1e6, 1) == millions
+
+
+def test_parameters_are_those_of_the_embedded_model(base):
+    shape, model = forecast.shapes("embedded"), base[0]
+    everything = sum(p.numel() for p in model.parameters())
+    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    assert shape.linear + shape.embedding == everything - norms
+    found = [m for name, m in model.named_modules() if name.split(".")[-1] in LAPTOP.targets]
+    assert shape.lora(LAPTOP.targets, 8) == sum(8 * (m.out_features + m.in_features) for m in found)
+
+
+def test_shapes_come_from_a_folder_too(tmp_path):
+    assert forecast.shapes(str(models.embedded())) == forecast.shapes("embedded")
+    for name in ("some/hub-id", str(tmp_path)):
+        with pytest.raises(CourseError, match="are not known"):
+            forecast.shapes(name)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CourseError, match="hidden_size"):
+        forecast.shapes(str(tmp_path))
+
+
+def test_every_profile_can_be_predicted():
+    for profile in profiles.PROFILES.values():
+        found = finetune.needs(profile, speed=1e11)
+        assert found.memory > 1e9 and found.disk > 1e8
+        assert (found.minutes is None) == (found.place == "GPU") == (profile.dtype in forecast.GPU_ONLY)
+
+
+# --- memory
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_memory_is_that_of_the_paper_within_fifteen_percent(name):
+    """The paper learned every token of 512, where our profile learns the assistant's alone."""
+    profile = profiles.get(name)
+    parts = finetune.needs(profile).parts
+    shape = forecast.shapes(profile.base)
+    parts["scores"] = forecast._scores(shape, profile.dtype, profile.micro_batch_size * 512)
+    assert sum(parts.values()) == pytest.approx(PAPER[name][2] * 1e9, rel=0.15)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a process's peak in another way")
+@pytest.mark.parametrize(("micro", "limit"), [(1, 128), (2, 320)])
+def test_memory_is_what_a_real_run_takes_within_a_quarter(tmp_path, micro, limit):
+    command = [sys.executable, "-c", MEASURE, str(micro), str(limit), str(tmp_path / "adapter")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    profile = replace(profiles.get("ci"), micro_batch_size=micro, max_length=limit)
+    assert finetune.needs(profile, speed=1e11).memory == pytest.approx(int(ended.stdout.split()[-1]), rel=0.25)
+
+
+def test_memory_grows_with_what_it_should():
+    def memory(**changes):
+        return finetune.needs(replace(LAPTOP, **changes), speed=1e11).memory
+
+    usual = memory()
+    for changes in (
+        {"micro_batch_size": 4},
+        {"max_length": 1024},
+        {"rank": 64},
+        {"targets": (*LAPTOP.targets, "o_proj")},
+    ):
+        assert memory(**changes) > usual, changes
+    assert memory(dropout=0.0) < usual
+    paper = profiles.get("paper-7b")
+    assert finetune.needs(replace(paper, dtype="int4")).memory < finetune.needs(paper).memory - 3e9
+
+
+def test_short_dialogues_take_less_than_the_limit_allows():
+    short, long = (finetune.needs(LAPTOP, [talk(words)] * 4, speed=1e11) for words in (20, 5000))
+    assert short.memory < long.memory and short.minutes < long.minutes
+    assert long.parts["kept for the gradient"] == finetune.needs(LAPTOP, speed=1e11).parts["kept for the gradient"]
+
+
+def test_tokens_are_estimated_from_the_text(tokenizer):
+    from baize_nb import artifacts, corpus
+
+    dialogues = corpus.read(artifacts.DATA / "corpus/train.jsonl")
+    encoded = finetune.encode_all(dialogues, tokenizer, LAPTOP.max_length)
+    lengths, learned = forecast._lengths(LAPTOP, dialogues)
+    assert sum(lengths) == pytest.approx(encoded.tokens, rel=0.1)
+    right = sum(label != finetune.IGNORE for row in encoded.rows for label in row["labels"]) / encoded.tokens
+    assert learned == pytest.approx(right, abs=0.06) and pytest.approx(right, abs=0.05) == forecast.LEARNED
+
+
+# --- minutes and disk
+
+
+def test_minutes_grow_with_the_work_and_shrink_with_the_speed():
+    usual = finetune.needs(LAPTOP, speed=1e11).minutes
+    assert finetune.needs(LAPTOP, speed=2e11).minutes == pytest.approx(usual / 2)
+    assert 1.5 * usual < finetune.needs(replace(LAPTOP, epochs=2), speed=1e11).minutes < 2 * usual
+    assert finetune.needs(LAPTOP, [talk(60)] * 2000, speed=1e11).minutes > usual
+
+
+def test_speed_is_measured_where_it_is_not_given():
+    assert finetune.needs(LAPTOP).minutes > 0
+    assert forecast.matmul_speed(forecast.shapes("embedded"), seconds=0.01) > 1e7
+
+
+def test_predicting_loads_no_torch():
+    code = (
+        "import sys; from baize_nb import finetune; finetune.needs(); print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_disk_holds_the_checkpoints_of_a_real_run(tmp_path):
+    """An adapter and its optimizer's state, which is twice as large, in the sizes that files have."""
+    shape = forecast.shapes("embedded")
+    lora = shape.lora(LAPTOP.targets, LAPTOP.rank)
+    shipped = (Path(finetune.__file__).parents[2] / "data/adapter/adapter_model.safetensors").stat().st_size
+    assert 4 * lora == pytest.approx(shipped, rel=0.02)
+    folder = models.embedded()
+    files = models.gguf().stat().st_size + (folder / "model.safetensors").stat().st_size
+    assert finetune.needs(LAPTOP, speed=1e11).disk == pytest.approx(files + 40 * lora, rel=0.05)
+    own = replace(LAPTOP, base=str(folder))
+    assert finetune.needs(own, speed=1e11).disk == pytest.approx(40 * lora)
+
+
+# --- what to change
+
+
+def test_the_first_setting_to_change_is_the_micro_batch():
+    usual = finetune.needs(LAPTOP, speed=1e11).memory
+    assert forecast.change(LAPTOP, usual) == {}
+    assert forecast.change(LAPTOP, usual - 1) == {"micro_batch_size": 1}
+    single = replace(LAPTOP, micro_batch_size=1)
+    less = finetune.needs(single, speed=1e11).memory - 1
+    assert forecast.change(LAPTOP, less) == {"micro_batch_size": 1, "max_length": 256}
+    assert forecast.change(LAPTOP, 1e9) is None
+
+
+def test_a_quantized_base_can_go_down_to_four_bits():
+    found = forecast.change(profiles.get("paper-30b"), 24e9)
+    assert list(found) == ["micro_batch_size", "max_length", "dtype"] and found["dtype"] == "int4"
+
+
+def test_doctor_says_what_to_change():
+    assert advice.training(LAPTOP, memory=64e9, disk=1e12).ok
+    little = advice.training(LAPTOP, memory=finetune.needs(LAPTOP, speed=1e11).memory - 1, disk=1e12)
+    assert "micro_batch_size=1" in little.remedy
+    assert "smaller base model" in advice.training(LAPTOP, memory=1e8, disk=1e12).remedy
+    assert "BAIZE_RUNS" in advice.training(LAPTOP, memory=64e9, disk=1e8).remedy
+
+
+def test_doctor_wants_a_gpu_for_a_quantized_base(tmp_path, monkeypatch):
+    paper = profiles.get("paper-7b")
+    assert "none is seen here" in advice.training(paper, disk=1e12, gpu=0).remedy
+    assert advice.training(paper, disk=1e12, gpu=80e9).ok
+    assert "micro_batch_size=16" in advice.training(paper, disk=1e12, gpu=20e9).remedy
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert advice.gpu_bytes() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program that is a script")
+@pytest.mark.parametrize(("says", "is_"), [("16384\n81920", 2**34), ("", 0), ("No devices were found", 0)])
+def test_memory_of_a_gpu_is_what_its_driver_says(tmp_path, monkeypatch, says, is_):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!{sys.executable}\nprint({says!r})\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert advice.gpu_bytes() == is_
+
+
+def test_doctor_shows_one_line():
+    line = str(advice.training(LAPTOP, memory=64e9, disk=1e12))
+    assert line.startswith("✓ training        profile laptop: ") and "\n" not in line
+    assert "training" in [name for name, _ in doctor.CHECKS]
+
+
+def test_parts_are_named_and_add_up():
+    found = finetune.needs(LAPTOP, speed=1e11)
+    assert found.memory == sum(found.parts.values()) and min(found.parts.values()) > 0
+    assert "of a GPU" in str(finetune.needs(profiles.get("colab"))) and json.dumps(found.parts)
