@@ -8,7 +8,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # JupyterLab wants to be told that root is meant; in a container everybody is root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help course lab test notebooks bench wheels clean
+# A room without a network: install from a folder that `make wheelhouse` filled, the model as well.
+ifdef WHEELHOUSE
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(abspath $(WHEELHOUSE))
+endif
+# The shared teacher. Set on the command line only: a shell's own HOST must not open it to the network.
+HOST = 127.0.0.1
+PORT = 8765
+STUDENTS = 30
+TOKENS = 200000
+
+.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -18,6 +29,10 @@ help:
 	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
 	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
 	@echo 'make wheels               check that every pinned version can be installed on every system'
+	@echo 'make teacher              one teacher for a whole room: HOST=0.0.0.0 PORT=8765 STUDENTS=30 TOKENS=200000'
+	@echo 'make wheelhouse           all packages and the model in one folder, for a room without a network'
+	@echo 'make course WHEELHOUSE=…  install from such a folder, then the same as make course'
+	@echo 'make slides               slides of all notebooks, in slides/'
 	@echo 'make clean                remove .venv (never your runs/)'
 	@echo
 	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
@@ -45,9 +60,21 @@ notebooks: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/selfchat.py
 	$(BIN)/python benchmarks/corpus.py
+	$(BIN)/python benchmarks/finetune.py
+	$(BIN)/python benchmarks/chat.py
+	$(BIN)/python benchmarks/classroom.py
 
 wheels: $(VENV)/test.stamp
 	$(BIN)/python tools/check_wheels.py
+
+wheelhouse: $(VENV)/made.stamp
+	@$(BIN)/python tools/wheelhouse.py
+
+teacher: $(VENV)/course.stamp
+	@$(BIN)/python -m baize_nb.classroom --host '$(HOST)' --port '$(PORT)' --students '$(STUDENTS)' --tokens '$(TOKENS)'
+
+slides: $(VENV)/course.stamp
+	@$(BIN)/python tools/slides.py
 
 clean:
 	rm -rf $(VENV)

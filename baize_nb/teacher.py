@@ -94,8 +94,9 @@ class explained:
             ) from None
         if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
             raise CourseError(
-                f"{where} says that this key has no quota left. Add credit at the provider, or unset OPENAI_API_KEY "
-                "to use the embedded teacher. What was made so far is kept."
+                f"{where} says that this key has no quota left. Add credit at the provider, or ask your instructor for "
+                "more; or unset OPENAI_API_KEY and BAIZE_TEACHER_URL to use the embedded teacher. "
+                "What was made so far is kept."
             ) from None
         if isinstance(error, openai.APIConnectionError):
             raise CourseError(

@@ -1,0 +1,76 @@
+"""How long each notebook runs and how much memory it takes: `python benchmarks/notebooks.py`, in BAIZE_PROFILE.
+
+Every notebook runs from top to bottom in a kernel of its own, as in `make course`; nobody reads meanwhile. Memory is
+the most that the kernel and the engine it starts hold at the same time (resident, looked at ten times a second).
+"""
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from baize_nb import models, notebooks, profiles
+
+
+@contextmanager
+def peak_memory():
+    """A list whose only entry is the largest sum of resident bytes of this process's children."""
+    largest, over = [0], threading.Event()
+
+    def watch():
+        me = psutil.Process()
+        while not over.wait(0.1):
+            largest[0] = max(largest[0], sum(map(resident, me.children(recursive=True))))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield largest
+    finally:
+        over.set()
+        thread.join()
+
+
+def resident(process):
+    """Resident bytes; 0 for one that has ended."""
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def measure(path):
+    """(seconds, peak bytes, the slowest cell's seconds and first line) of one notebook."""
+    notebook, ticks = notebooks.read(path), []
+    with peak_memory() as largest:
+        begin = time.perf_counter()
+        notebooks.execute(notebook, path.parent, on_cell=lambda done, total: ticks.append(time.perf_counter()))
+        seconds = time.perf_counter() - begin
+    cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    took = [after - before for before, after in pairwise(ticks)]
+    slowest = max(range(len(took)), key=took.__getitem__)
+    return seconds, largest[0], took[slowest], next(filter(None, cells[slowest].source.splitlines()))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("notebooks", type=Path, nargs="*")
+    paths = parser.parse_args().notebooks or sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
+    models.embedded()  # fetched and converted once, and not part of any notebook's time
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("BAIZE_RUNS", folder)
+        print(f"Profile {profiles.current().name}, {os.cpu_count()} cores\n")
+        print("| notebook | seconds | peak memory, MB | slowest cell |\n|---|--:|--:|---|")
+        for path in paths:
+            seconds, peak, slowest, line = measure(path.absolute())
+            print(f"| {path.stem} | {seconds:.0f} | {peak / 2**20:.0f} | {slowest:.0f} s: `{line[:60]}` |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

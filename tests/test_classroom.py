@@ -1,0 +1,454 @@
+"""One teacher for a room: keys, budgets, turns, and 30 students who all ask at once."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import openai
+import pytest
+from endpoints import Answer, answering, completion, serving
+
+from baize_nb import selfchat, teacher
+from baize_nb.classroom.accounts import Account, Accounts, files
+from baize_nb.classroom.requests import MOST_TOKENS, Refusal, read_completion
+from baize_nb.classroom.server import Room
+from baize_nb.classroom.turns import Closed, OverBudget, Turns
+from baize_nb.classroom.upstream import Upstream
+from baize_nb.errors import CourseError
+from baize_nb.seeds import Seed
+
+HELLO = [{"role": "user", "content": "Say hello."}]
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    with teacher.embedded(slots=8) as model:
+        yield model
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
+
+
+@contextlib.asynccontextmanager
+async def room(model, students=2, tokens=100_000, places=8):
+    """(Room, address, keys) of a room that relays to `model`."""
+    with Accounts(students, tokens) as accounts:
+        web = {} if model.engine else {"http_client": quick_client()}
+        async with model.client(max_retries=0, **web) as client:
+            served = Room(accounts, Upstream(model, client), places)
+            port = served.listen(0, "127.0.0.1")
+            keys = [line.split(",")[1] for line in files()[0].read_text().splitlines()]
+            try:
+                yield served, f"http://127.0.0.1:{port}/v1", keys
+            finally:
+                await served.stop(1)
+
+
+def student(url, key, **options):
+    return openai.AsyncOpenAI(base_url=url, api_key=key, http_client=quick_client(), **({"max_retries": 0} | options))
+
+
+def quick_client():
+    """No TLS is used here, and reading certificates a hundred times would take half a minute."""
+    return openai.DefaultAsyncHttpxClient(verify=False)
+
+
+def used():
+    """{student: tokens} as the file says."""
+    sums = Counter()
+    for line in map(json.loads, files()[1].read_text().splitlines()):
+        sums[line["student"]] += line["prompt"] + line["completion"]
+    return sums
+
+
+def test_thirty_students_at_once_lose_nothing_and_share_fairly(embedded):
+    """One of them comes first, with twenty requests at once; the others have two.
+
+    It gets the eight places while nobody else is there, and no more until everybody has had a turn.
+    """
+    order = []
+
+    async def ask(client, name, model):
+        reply = await client.chat.completions.create(model=model, messages=HELLO, max_tokens=4, temperature=0)
+        order.append((name, reply.usage.total_tokens))
+
+    async def lesson():
+        async with room(embedded, students=30) as (_, url, keys), contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(student(url, key)) for key in keys]
+            jobs = [(c, i) for i, c in enumerate(clients) for _ in range(20 if i == 0 else 2)]
+            await asyncio.gather(*(ask(client, f"student-{i + 1:02}", embedded.model) for client, i in jobs))
+
+    asyncio.run(lesson())
+    assert Counter(name for name, _ in order) == {f"student-{i:02}": 20 if i == 1 else 2 for i in range(1, 31)}
+    sums = Counter()
+    for name, tokens in order:
+        sums[name] += tokens
+    assert used() == sums, "what is written down is what was used"
+    first = {name: i for i, (name, _) in reversed(list(enumerate(order)))}
+    before_all_had_one = Counter(name for name, _ in order[: max(first.values())])
+    assert before_all_had_one["student-01"] <= 10
+
+
+def test_turns_go_round():
+    accounts = [Account("greedy"), Account("a"), Account("b")]
+    turns, order = Turns(1, 1_000), []
+
+    async def ask(account):
+        async with turns.turn(account, 10):
+            order.append(account.name)
+            await asyncio.sleep(0)
+
+    async def all_at_once():
+        await asyncio.gather(*(ask(account) for account in [accounts[0]] * 6 + accounts[1:] * 2))
+
+    asyncio.run(all_at_once())
+    assert order == ["greedy", "a", "b", "greedy", "a", "b", "greedy", "greedy", "greedy", "greedy"]
+    assert not turns.running.total() and all(account.reserved == 0 for account in accounts)
+
+
+def order_of(places, *asking):
+    """Names in the order in which their turns began. asking: (name, tokens of each request, how many at once)."""
+    order = []
+
+    async def ask(turns, account, tokens):
+        async with turns.turn(account, tokens) as turn:
+            order.append(account.name)
+            turn.used = tokens
+            await asyncio.sleep(0)
+
+    async def scene():
+        turns = Turns(places, 10_000)
+        lines = [(Account(name), tokens, many) for name, tokens, many in asking]
+        await asyncio.gather(*(ask(turns, account, t) for account, t, many in lines for _ in range(many)))
+
+    asyncio.run(scene())
+    return order
+
+
+def test_who_had_all_places_waits_until_the_others_have_had_as_much():
+    assert order_of(4, ("early", 10, 8), ("late", 10, 8))[:8] == ["early"] * 4 + ["late"] * 4
+
+
+def test_shares_are_counted_in_tokens():
+    """Whoever asks for three times as much gets a turn a third as often."""
+    assert Counter(order_of(1, ("long", 30, 9), ("short", 10, 9))[:12]) == {"long": 3, "short": 9}
+
+
+def test_a_pause_earns_no_credit_and_costs_none():
+    async def scene():
+        turns, order = Turns(1, 10_000), []
+        first, second = Account("first"), Account("second")
+
+        async def ask(account):
+            async with turns.turn(account, 10):
+                order.append(account.name)
+                await asyncio.sleep(0)
+
+        for account, many in ((first, 20), (second, 5)):  # one after the other
+            await asyncio.gather(*(ask(account) for _ in range(many)))
+        order.clear()
+        await asyncio.gather(*(ask(account) for account in [first] * 4 + [second] * 4))
+        return order
+
+    order = asyncio.run(scene())
+    assert Counter(order[:4]) == {"first": 2, "second": 2}
+
+
+def test_budget_is_never_exceeded_and_waits_for_what_is_under_way():
+    """100 tokens; each request may take 60 and takes 20. The second waits for the first, the fourth is refused."""
+    account, turns, ends = Account("a"), Turns(4, 100), []
+
+    async def ask():
+        try:
+            async with turns.turn(account, 60):
+                assert account.spent + account.reserved <= 100
+                await asyncio.sleep(0)
+                account.spent += 20
+            ends.append("answered")
+        except OverBudget:
+            ends.append("refused")
+
+    async def all_at_once():
+        await asyncio.gather(*(ask() for _ in range(5)))
+
+    asyncio.run(all_at_once())
+    assert ends.count("answered") == 3 and ends.count("refused") == 2 and account.spent == 60
+
+
+def test_who_gives_up_leaves_no_trace():
+    account = Account("a")
+
+    async def scene():
+        turns, over = Turns(1, 100), asyncio.Event()
+
+        async def ask():
+            async with turns.turn(account, 10):
+                await over.wait()
+
+        tasks = [asyncio.create_task(ask()) for _ in range(4)]
+        await asyncio.sleep(0)
+        tasks[0].cancel(), tasks[1].cancel()  # one that is being answered, one that waits
+        await asyncio.sleep(0.01)
+        assert account.reserved == 10 and turns.running["a"] == 1
+        turns.close()
+        over.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    ends = asyncio.run(scene())
+    assert [type(end) for end in ends] == [asyncio.CancelledError, asyncio.CancelledError, type(None), Closed]
+    assert account.reserved == 0
+
+
+def test_a_student_over_budget_is_told_so_in_a_sentence(embedded):
+    """By openai's client, and by self-chat; neither asks again."""
+
+    async def scene():
+        async with room(embedded, tokens=150) as (_, url, keys):
+            async with student(url, keys[0], max_retries=5) as client:
+                with pytest.raises(openai.RateLimitError) as caught:
+                    await client.chat.completions.create(model=embedded.model, messages=HELLO, max_tokens=500)
+            model = teacher.Teacher(url, embedded.model, keys[0], open_header=True)
+            seed = Seed("s-1", "Why is the sky blue?", "own", "Apache-2.0")
+            with pytest.raises(CourseError, match="no quota left") as told:
+                await selfchat.collect([seed], model, files()[0].with_name("corpus.jsonl"), progress=False)
+            return caught.value, str(told.value)
+
+    error, sentence = asyncio.run(scene())
+    assert (error.status_code, error.code) == (429, "insufficient_quota")
+    assert "150 of 150 tokens are left" in str(error) and "instructor" in sentence
+    assert not files()[1].read_text(), "what is refused costs nothing"
+
+
+def test_self_chat_finds_out_the_chat_format_through_the_room(embedded):
+    async def scene():
+        async with room(embedded) as (_, url, keys):
+            asking = teacher.Teacher(url, embedded.model, keys[1])
+            name = await asyncio.to_thread(selfchat.choose, "auto", asking)
+            return name, asking.chat_format
+
+    assert asyncio.run(scene()) == ("open-header", embedded.chat_format)
+
+
+def test_streaming_passes_every_piece_and_charges_the_same(embedded):
+    async def scene():
+        async with room(embedded) as (_, url, keys), student(url, keys[0]) as client:
+            chat = {"model": embedded.model, "messages": HELLO, "max_tokens": 12, "temperature": 0, "seed": 1}
+            whole = await client.chat.completions.create(**chat)
+            pieces = [piece async for piece in await client.chat.completions.create(**chat, stream=True)]
+            text = {"model": embedded.model, "prompt": "One, two,", "max_tokens": 4, "stream": True}
+            raw = [p async for p in await client.completions.create(**text, stream_options={"include_usage": True})]
+            return whole, pieces, raw
+
+    whole, pieces, raw = asyncio.run(scene())
+    streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert len(pieces) > 3 and streamed == whole.choices[0].message.content
+    assert all(piece.choices for piece in pieces), "usage goes only to those who asked for it"
+    assert raw[-1].usage.completion_tokens == 4
+    assert used() == {"student-01": 2 * whole.usage.total_tokens + raw[-1].usage.total_tokens}
+
+
+def test_restart_goes_on_with_the_same_keys_and_sums(embedded):
+    async def ask(tokens=100_000):
+        async with room(embedded, tokens=tokens) as (served, url, keys), student(url, keys[0]) as client:
+            before = served.accounts.of(keys[0]).spent
+            await client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
+            return keys, before, served.accounts.of(keys[0]).spent
+
+    keys, before, after = asyncio.run(ask())
+    assert before == 0 < after
+    with files()[1].open("a") as file:
+        file.write('{"student": "student-01", "pro')  # killed in the middle of a line
+    again, carried, _ = asyncio.run(ask())
+    assert again == keys and carried == after
+    with pytest.raises(openai.RateLimitError, match="Your budget is used up"):
+        asyncio.run(ask(tokens=after))
+
+
+def test_an_answer_that_is_broken_off_is_charged_and_frees_its_place(embedded):
+    async def scene():
+        async with room(embedded, places=1) as (served, url, keys), student(url, keys[0]) as client:
+            stream = await client.completions.create(model=embedded.model, prompt="a", max_tokens=900, stream=True)
+            await anext(aiter(stream))
+            await stream.close()
+            async with student(url, keys[1]) as other:
+                await other.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
+            return served.turns.running.total()
+
+    assert asyncio.run(scene()) == 0
+    assert 0 < used()["student-01"] < 900
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "status", "said"),
+    [
+        ("/v1/models", "wrong", None, 401, "does not know that key"),
+        ("/v1/files", None, None, 404, "nothing at /v1/files"),
+        ("/v1/completions", None, None, 405, "Method Not Allowed"),
+        ("/v1/completions", None, b"{", 400, "no JSON"),
+        ("/v1/completions", None, {"prompt": "a", "model": "gpt-9"}, 404, "no model 'gpt-9'"),
+        ("/v1/chat/completions", None, {"messages": HELLO, "n_predict": 9999}, 400, "field 'n_predict'"),
+    ],
+)
+def test_refusals_have_the_form_of_openai(path, key, body, status, said):
+    import httpx2
+
+    async def scene():
+        async with room(teacher.Teacher("http://127.0.0.1:9/v1", "m")) as (_, url, keys), httpx2.AsyncClient() as web:
+            method = "GET" if body is None else "POST"
+            content = body if isinstance(body, bytes | None) else json.dumps(body)
+            headers = {"Authorization": f"Bearer {key or keys[0]}"}
+            return await web.request(method, url.removesuffix("/v1") + path, content=content, headers=headers)
+
+    reply = asyncio.run(scene())
+    error = reply.json()["error"]
+    assert (
+        reply.status_code == status
+        and said in error["message"]
+        and set(error)
+        == {
+            "message",
+            "type",
+            "param",
+            "code",
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []},
+        {"messages": "hello"},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": HELLO, "max_tokens": 0},
+        {"messages": HELLO, "max_tokens": True},
+        {"messages": HELLO, "max_completion_tokens": MOST_TOKENS + 1},
+        {"messages": HELLO, "stream_options": "yes"},
+    ],
+)
+def test_requests_that_cannot_be_counted_are_refused(body):
+    with pytest.raises(Refusal) as caught:
+        read_completion(json.dumps(body), "messages", "m")
+    assert caught.value.status == 400
+
+
+def test_many_choices_count_many_times():
+    one, three = (read_completion(json.dumps({"prompt": "a", "max_tokens": 10, "n": n}), "prompt", "m") for n in (1, 3))
+    assert one[1].completion == 10 and three[1].completion == 30
+    assert read_completion('{"prompt": "a"}', "prompt", "m")[0]["max_tokens"] == 512
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "seen", "said"),
+    [
+        (401, "invalid_api_key", 503, "Tell your instructor"),
+        (429, "insufficient_quota", 503, "Tell your instructor"),
+        (429, "rate_limit", 429, "asked too often"),
+        (500, "oh", 503, "has a fault"),
+        (400, "context", 400, "the prompt is too long"),
+    ],
+)
+def test_faults_of_the_teacher_behind_it(status, code, seen, said):
+    """The student is told what concerns them, never the instructor's key; nothing is charged."""
+    body = {"error": {"message": "the prompt is too long" if status == 400 else "sk-real-key", "code": code}}
+
+    async def scene(upstream):
+        model = teacher.Teacher(upstream, "m", "sk-real-key")
+        async with room(model) as (_, url, keys), student(url, keys[0]) as client:
+            with pytest.raises(openai.APIStatusError) as caught:
+                await client.chat.completions.create(model="m", messages=HELLO)
+            return caught.value
+
+    with answering(status, json.dumps(body)) as upstream:
+        error = asyncio.run(scene(upstream))
+    assert error.status_code == seen and said in str(error) and "sk-real" not in str(error)
+    assert not files()[1].read_text()
+
+
+def test_the_students_key_stays_here_and_the_rooms_key_goes_on():
+    """What the teacher behind it gets to see."""
+    seen = []
+
+    async def answer(path, body):
+        seen.append((path, body))
+        return Answer(completion("Hello!", usage=(9, 2)))
+
+    async def scene(upstream):
+        model = teacher.Teacher(upstream, "m", "sk-real-key")
+        async with room(model) as (_, url, keys), student(url, keys[0]) as client:
+            reply = await client.chat.completions.create(model="m", messages=HELLO, max_tokens=5, top_p=0.5)
+            return keys, reply
+
+    with serving(answer) as upstream:
+        keys, reply = asyncio.run(scene(upstream))
+    assert reply.choices[0].message.content == "Hello!" and used() == {"student-01": 11}
+    assert seen == [("/v1/chat/completions", {"model": "m", "messages": HELLO, "max_tokens": 5, "top_p": 0.5})]
+    assert not any(key in files()[1].read_text() for key in keys)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes and SIGINT are POSIX's")
+def test_the_command_shows_keys_once_keeps_them_private_and_stops_by_ctrl_c(embedded, tmp_path):
+    command = [sys.executable, "-m", "baize_nb.classroom", "--students", "3", "--port", "0", "--tokens", "5000"]
+
+    def start():
+        env = os.environ | {"BAIZE_TEACHER_URL": embedded.base_url}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        said = ""
+        while "Ctrl-C" not in said and (line := process.stdout.readline()):
+            said += line
+        return process, said
+
+    process, said = start()
+    keys = re.findall(r"room-\S+", said)
+    url = re.search(r"BAIZE_TEACHER_URL=(\S+)", said)[1]
+    assert len(set(keys)) == 3 and url.startswith("http://127.0.0.1:")
+    assert stat.S_IMODE(files()[0].stat().st_mode) == 0o600
+    with openai.OpenAI(base_url=url, api_key=keys[2]) as client:
+        assert [m.id for m in client.models.list()] == [embedded.model]
+        client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=2)
+    _, complaint = subprocess.Popen(command, stderr=subprocess.PIPE, text=True).communicate()
+    assert "Another process is writing" in complaint and "Traceback" not in complaint
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and not errors
+    assert re.search(r"student-03\s+1\s+\d+", rest) and not any(key in rest for key in keys)
+    process, said = start()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert "room-" not in said and "0 new keys" in said
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_a_shells_own_host_does_not_open_it_to_the_network():
+    root = Path(__file__).resolve().parent.parent
+    shown = [
+        subprocess.run(
+            ["make", "-n", "teacher", *more],
+            cwd=root,
+            env=os.environ | {"HOST": "0.0.0.0"},
+            capture_output=True,
+            text=True,
+        ).stdout
+        for more in ([], ["HOST=0.0.0.0"])
+    ]
+    assert "--host '127.0.0.1'" in shown[0] and "--host '0.0.0.0'" in shown[1]
+
+
+def test_a_broken_line_of_keys_is_named():
+    with Accounts(1, 10):
+        pass
+    with files()[0].open("a") as file:
+        file.write("jo\n")
+    with pytest.raises(CourseError, match=r"keys\.csv:2: "), Accounts(1, 10):
+        pass

@@ -1,0 +1,47 @@
+"""The instructors' guide: its plans add up, and what it names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from baize_nb import notebooks
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    """The text under a heading of level 2."""
+    return re.search(rf"^## {title}.*?\n(.+?)(?=^## |\Z)", GUIDE, re.MULTILINE | re.DOTALL)[1]
+
+
+def test_half_a_day_adds_up():
+    rows = re.findall(r"^\| (\d):(\d\d) \| (\d+) \|", section("Half a day"), re.MULTILINE)
+    clock = 0
+    for hours, minutes, long in rows:
+        assert clock == 60 * int(hours) + int(minutes), f"{hours}:{minutes} is not when the row before ends"
+        clock += int(long)
+    assert clock == 240
+
+
+@pytest.mark.parametrize("day", ["1", "2"])
+def test_two_days_add_up(day):
+    rows = re.findall(rf"^\| {day} \| (\d+) \|", section("Two days"), re.MULTILINE)
+    assert sum(map(int, rows)) == 360
+
+
+def test_every_section_that_the_plan_names_exists():
+    cells = [cell for path in notebooks.FOLDER.glob("0*.ipynb") for cell in notebooks.read(path).cells]
+    headings = re.findall(r"^#+ (.+)$", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.MULTILINE)
+    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", section("Half a day"))
+    assert len(named) > 15
+    assert [name for name in named if not any(heading.startswith(name) for heading in headings)] == []
+
+
+def test_commands_that_it_names_exist():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"(?:^    |`)make ([a-z]+)", GUIDE, re.MULTILINE)
+    assert {"teacher", "wheelhouse", "slides"} <= set(named) <= set(targets)
+    for script in re.findall(r"`(?:python )?((?:benchmarks|tools)/\w+\.py)", GUIDE):
+        assert (ROOT / script).is_file(), script
