@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -112,6 +113,44 @@ def whole(path):
             f"Could not write {show(path)} ({error.strerror or error}); what was there before is unchanged. "
             "Free some space or set BAIZE_RUNS to another disk, and try again."
         ) from error
+
+
+@contextmanager
+def whole_folder(path, what, then):
+    """Path of a temporary folder that takes the place of `path` when the block ends well, and is removed otherwise.
+
+    what, then : for the CourseError of a full disk: what could not be written, and what to do about it.
+    """
+    path, temporary = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        yield temporary
+        temporary.chmod(0o755)  # made private; an artifact is meant to be shared
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+        _take_place(temporary, path)
+    except Exception as error:  # safetensors reports a full disk by an error class of its own
+        raise CourseError(
+            f"Could not write {what} to {show(path)} ({error}); what was there before is unchanged. {then}"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new, path):
+    """Put the folder `new` in place of `path`; a folder can't be replaced in one move, so the old one steps aside."""
+    old = new.with_name(new.name + ".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _settle(temporary):

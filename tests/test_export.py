@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from baize_nb import artifacts, corpus, finetune, models, transcript
 from baize_nb.engine import Engine
 from baize_nb.errors import CourseError
-from baize_nb.finetune import export, gguf_file
+from baize_nb.finetune import gguf_file
 from baize_nb.finetune.chattemplate import chat_template
 
 ADAPTER = artifacts.DATA / "adapter"
@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):
     with disk_full_after(1_000_000):
         with (
             pytest.raises(CourseError, match=r"Could not write the model.*Free some space"),
-            export._whole_folder(folder) as new,
+            artifacts.whole_folder(folder, "the model", "Free some space.") as new,
         ):
             base[0].save_pretrained(new)
         with pytest.raises(CourseError, match=r"Could not write.*Free some space"):

@@ -18,6 +18,7 @@ LAPTOP = profiles.get("laptop")
 PAPER = {"paper-7b": (6.7, 17.9, 26), "paper-13b": (13.0, 28.0, 25), "paper-30b": (32.5, 54.6, 42)}
 MEASURE = """
 import resource, sys
+from pathlib import Path
 from dataclasses import replace
 from baize_nb import finetune, profiles
 from baize_nb.corpus import Dialogue
@@ -27,7 +28,9 @@ profile = replace(profiles.get("ci"), micro_batch_size=micro, batch_size=micro, 
 said = [{"role": "user", "content": "word " * (limit // 4)}, {"role": "assistant", "content": "and so on " * limit}]
 dialogues = [Dialogue(id=str(i), messages=said) for i in range(micro)]
 finetune.train(dialogues, dialogues[:1], out=sys.argv[3], profile=profile)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+status = Path("/proc/self/status")  # on Linux, the number that getrusage has begins with the parent's
+peak = status.read_text().split("VmHWM:")[1].split()[0] if status.exists() else 0
+print(1024 * int(peak) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 

@@ -7,13 +7,9 @@ Merging adds (alpha / r) · B A to each matrix once and for all: the model compu
 together, a little faster, and every program that reads a LLaMA can run it.
 """
 
-import shutil
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 from .. import artifacts, models
-from ..errors import CourseError
 from . import gguf_file, saving
 from .chattemplate import chat_template
 
@@ -32,7 +28,8 @@ def merge(adapter, base="embedded", out=None, dtype="float32"):
     out = Path(out) if out is not None else artifacts.runs() / "merged"
     model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
-    with _whole_folder(out) as temporary:
+    then = "Free some space or set BAIZE_RUNS to another disk, and try again."
+    with artifacts.whole_folder(out, "the model", then) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     _manifest(out, "merge", adapter, base, dtype=dtype)
@@ -69,25 +66,3 @@ def _manifest(out, command, adapter, base, **facts):
     sources = [weights] if weights.is_file() else []  # one from a hub is named below
     facts |= {"base": saving.base_name(base), "adapter": Path(adapter).name}
     artifacts.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)
-
-
-@contextmanager
-def _whole_folder(out):
-    """Path of a temporary folder that takes the place of `out` when the block ends well, and is removed otherwise."""
-    temporary = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        yield temporary
-        temporary.chmod(0o755)  # made private; a model is meant to be shared
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        saving._replace(temporary, out)
-    except Exception as error:  # safetensors reports a full disk by an error class of its own
-        raise CourseError(
-            f"Could not write the model to {artifacts.show(out)} ({error}); what was there before is unchanged. "
-            "Free some space or set BAIZE_RUNS to another disk, and try again."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

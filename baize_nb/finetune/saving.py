@@ -6,12 +6,10 @@ Knows: how to tell whether something on disk came from the same data and setting
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .. import artifacts, models
-from ..errors import CourseError
 
 WEIGHTS = "adapter_model.safetensors"
 KNOBS = (
@@ -119,39 +117,12 @@ def base_name(base):
 
 def save_adapter(model, out, base):
     """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all."""
-    temporary = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    then = "The last checkpoint is kept. Free some space and run this again: it goes on from there."
+    with artifacts.whole_folder(out, "the adapter", then) as temporary:
         model.peft_config["default"].base_model_name_or_path = base_name(base)
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
         model.save_pretrained(temporary, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
-        temporary.chmod(0o755)  # made private, as is the file of weights; an artifact is meant to be shared
-        (temporary / WEIGHTS).chmod(0o644)
-        _replace(temporary, out)
-    except Exception as error:  # safetensors reports a full disk by an error class of its own
-        raise CourseError(
-            f"Could not write the adapter to {artifacts.show(out)} ({error}); what was there before is unchanged, and "
-            "the last checkpoint is kept. Free some space and run this again: it goes on from there."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(new, out):
-    """Put the folder `new` in place of `out`; a folder can't be replaced in one move, so the old one steps aside."""
-    old = new.with_name(new.name + ".old")
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_manifest(run, wanted, encoded, sources):
