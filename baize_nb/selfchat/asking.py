@@ -8,7 +8,6 @@ Built in notebook 02.
 import asyncio
 import random
 import zlib
-from itertools import cycle
 
 import openai
 
@@ -32,13 +31,10 @@ class Faulty(Exception):
 
 
 class Requester:
-    """Sends requests for all dialogues of a run, by several clients in turn.
+    """Sends requests for all dialogues of a run. Its helpers: purse (budget), pace (limits), log (what was sent)."""
 
-    Its helpers: purse (budget), pace (limits), log (what was sent).
-    """
-
-    def __init__(self, clients, teacher, limits, purse, pace, log):
-        self.clients, self.teacher, self.limits = cycle(clients), teacher, limits
+    def __init__(self, client, teacher, limits, purse, pace, log):
+        self.client, self.teacher, self.limits = client, teacher, limits
         self.purse, self.pace, self.log = purse, pace, log
         self.reached = False  # whether this run has had any answer yet
 
@@ -83,8 +79,7 @@ class Requester:
             self.purse.settle(worst, bill)
 
     async def _call(self, kind, body, worst):
-        client = next(self.clients)
-        create = (client.chat.completions if kind == "chat" else client.completions).create
+        create = (self.client.chat.completions if kind == "chat" else self.client.completions).create
         try:
             return read_reply(await create(model=self.teacher.model, **body), worst)
         except ValueError as error:  # a body that is no JSON

@@ -25,9 +25,6 @@ from .pacing import Limits, Pace
 from .requestlog import RequestLog
 from .strategies import STRATEGIES, Settings
 
-# A client looks at each of its connections for every request: a hundred of them cost it more than the sending.
-CLIENTS = 4
-
 
 @dataclass
 class Report(Outcome):
@@ -125,9 +122,9 @@ class _Run:
         pile = iter(seeds)
         begin = time.monotonic()
         pace = Pace(self.limits.requests_per_minute, self.limits.tokens_per_minute)
-        async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(self._client()) for _ in range(min(CLIENTS, concurrency))]
-            self.requester = Requester(clients, self.teacher, self.limits, self.purse, pace, self.log)
+        # No retries by the client: each attempt has to fit the budget, see asking.py.
+        async with self.teacher.client(max_retries=0, timeout=self.limits.timeout) as client:
+            self.requester = Requester(client, self.teacher, self.limits, self.purse, pace, self.log)
             with _bar(len(seeds), progress) as bar:
                 workers = [asyncio.create_task(self._work(pile, bar)) for _ in range(concurrency)]
                 try:
@@ -139,10 +136,6 @@ class _Run:
                         worker.cancel()
                     await asyncio.gather(*workers, return_exceptions=True)
                     self.report.seconds = time.monotonic() - begin
-
-    def _client(self):
-        """Without retries of its own: each attempt has to fit the budget, see asking.py."""
-        return self.teacher.client(max_retries=0, timeout=self.limits.timeout)
 
     async def _work(self, pile, bar):
         for seed in pile:
