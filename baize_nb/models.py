@@ -15,7 +15,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from . import artifacts
+from . import artifacts, profiles
 from .errors import CourseError
 
 NAME = "SmolLM2-135M-Instruct"
@@ -170,16 +170,13 @@ def dtype_arguments(dtype):
     """Keyword arguments of `from_pretrained` for a profile's `dtype`. int8 and int4 need a GPU and the `gpu` extra."""
     import torch
 
-    if dtype == "int8":
-        from transformers import BitsAndBytesConfig
+    if dtype not in profiles.QUANTIZED:
+        return {"dtype": getattr(torch, dtype)}
+    from transformers import BitsAndBytesConfig
 
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "auto"}
-    if dtype == "int4":  # QLoRA, arXiv 2305.14314
-        from transformers import BitsAndBytesConfig
-
-        packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-        return {"quantization_config": packed, "device_map": "auto"}
-    return {"dtype": getattr(torch, dtype)}
+    qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}  # arXiv 2305.14314
+    packed = {"load_in_8bit": True} if dtype == "int8" else {"load_in_4bit": True, **qlora}
+    return {"quantization_config": BitsAndBytesConfig(**packed), "device_map": "auto"}
 
 
 def load(base="embedded", dtype="float32", adapter=None):

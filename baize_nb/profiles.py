@@ -11,6 +11,7 @@ from .errors import CourseError
 
 # Every linear layer but o_proj: the only choice that gives the paper's 17.9 / 28.0 / 54.6 million parameters.
 BAIZE_TARGETS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
+QUANTIZED = ("int8", "int4")  # dtypes of a base model that bitsandbytes packs; on a GPU only
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,6 @@ def trl(model, tokenizer, data, profile, folder):
     That is float32, like lengths together, and no gradient checkpointing; its loss skips what is not learned.
     """
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     return SFTTrainer(
@@ -138,13 +137,7 @@ def trl(model, tokenizer, data, profile, folder):
         ),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=profile.rank,
-            lora_alpha=profile.alpha,
-            lora_dropout=profile.dropout,
-            target_modules=list(profile.targets),
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=training.lora_config(profile),
     )
 
 

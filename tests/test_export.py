@@ -1,14 +1,13 @@
 """Out the door: a merged model is base + adapter, a GGUF file says the same words, and both write the Baize format."""
 
 import json
-import resource
 import urllib.request
-from contextlib import contextmanager
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from disks import disk_full_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -261,17 +260,6 @@ def test_an_unknown_kind_and_a_missing_adapter_are_said(tmp_path):
     with pytest.raises(CourseError, match="holds no LoRA adapter"):
         finetune.merge(tmp_path / "nothing", out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
-
-
-@contextmanager
-def disk_full_after(size):
-    """No file can grow beyond `size` bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):

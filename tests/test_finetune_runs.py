@@ -2,15 +2,14 @@
 
 import json
 import re
-import resource
 import sys
 import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from disks import disk_full_after
 from smalltalk import DIALOGUES, TINY, chat, dialogue
 from transformers import TrainerState
 
@@ -213,17 +212,6 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):
 def test_targets_that_the_model_lacks_are_named(base):
     with pytest.raises(CourseError, match="targets"):
         training.add_lora(base[0], replace(TINY, targets=("no_such_layer",)))
-
-
-@contextmanager
-def disk_full_after(size):
-    """No file can grow beyond `size` bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("size", [1_000_000, 3_000_000], ids=["weights", "optimizer"])

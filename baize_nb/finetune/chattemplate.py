@@ -6,6 +6,7 @@ for the purpose; its words stand in the model card.
 """
 
 from .. import transcript
+from .tokens import start
 
 # Only `replace` as a method, `+` and `if`: every Jinja that these programs carry knows them. The marker that somebody
 # typed gets its backslash as transcript does it; one with a backslash already gets a second, so that reading the
@@ -42,7 +43,6 @@ def chat_template(tokenizer):
     A system message takes the place of the preamble (an empty one: no preamble at all).
     What a template can't do: keep a typed special token from being one, as finetune.encode_prompt does.
     """
-    starts = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]  # as LLaMA's does: a text begins with this token
-    start = "{{- bos_token -}}\n" if starts else ""
+    begin = "{{- bos_token -}}\n" if start(tokenizer) else ""
     turns = _TURNS.replace("HUMAN", transcript.HUMAN).replace("'AI", f"'{transcript.AI}")
-    return start + _PREAMBLE.replace("PREAMBLE", repr(transcript.PREAMBLE)) + turns.replace("ESCAPES", _ESCAPES)
+    return begin + _PREAMBLE.replace("PREAMBLE", repr(transcript.PREAMBLE)) + turns.replace("ESCAPES", _ESCAPES)

@@ -17,7 +17,7 @@ from ..errors import CourseError
 
 GB = 1e9
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}  # of a weight in a linear layer
-GPU_ONLY = ("float16", "int8", "int4")
+GPU_ONLY = ("float16", *profiles.QUANTIZED)
 CHECKPOINTS = 3  # two are kept, and one more is there while it is written
 PROGRAM = {"processor": 0.65 * GB, "GPU": 1.0 * GB}  # Python with torch, transformers and peft; CUDA's own
 LEARNED = 0.6  # share of the tokens that are the assistant's; 0.60 in the shipped corpus
@@ -161,7 +161,7 @@ def _lengths(profile, dialogues):
 
 def _weights(shape, dtype):
     """Bytes of the base model; bitsandbytes leaves the embedding alone, and peft then makes it float32."""
-    return shape.linear * BYTES[dtype] + shape.embedding * max(BYTES[dtype], 4 if dtype in ("int8", "int4") else 0)
+    return shape.linear * BYTES[dtype] + shape.embedding * max(BYTES[dtype], 4 if dtype in profiles.QUANTIZED else 0)
 
 
 def _kept(shape, profile, tokens):
@@ -178,7 +178,7 @@ def _kept(shape, profile, tokens):
         return tokens * shape.layers * block
     block = 2 * (5 * shape.hidden + 2 * shape.key_value + 3 * shape.feed_forward)
     block += 4 * inputs * (2 if profile.dropout else 1)
-    if profile.dtype in ("int8", "int4"):
+    if profile.dtype in profiles.QUANTIZED:
         return tokens * (2 * shape.layers * shape.hidden + block)
     return tokens * shape.layers * block
 
@@ -206,7 +206,15 @@ def _disk(shape, base, lora):
         files = 0.1 * GB + 4 * (shape.linear + shape.embedding)  # the GGUF file, and its converted form
     else:
         files = 0 if Path(base).is_dir() else 2 * (shape.linear + shape.embedding)
-    return files + 12 * lora * CHECKPOINTS + 4 * lora
+    return files + written(4 * lora)
+
+
+def written(trained):
+    """Bytes that training writes, from the bytes of the trained parameters: checkpoints and the adapter.
+
+    A checkpoint holds the adapter and Adam's two means of each number; the adapter is written once more.
+    """
+    return trained * (3 * CHECKPOINTS + 1)
 
 
 def matmul_speed(shape, seconds=0.5):

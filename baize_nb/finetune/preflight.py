@@ -14,7 +14,6 @@ from . import forecast, hardware
 from .loss import rows_loss
 
 GIB = hardware.GIB
-KEPT = 3  # checkpoints on the disk at a time: two that are kept, and the one being written
 
 
 def memory(profile, base, dialogues):
@@ -68,8 +67,8 @@ def trained_bytes(model):
 
 
 def _disk(model, out):
-    """Checkpoints hold the adapter and Adam's two means of each number; the adapter is written once more."""
-    wanted = trained_bytes(model) * (3 * KEPT + 1) / GIB
+    """What is written while training must fit beside what is there."""
+    wanted = forecast.written(trained_bytes(model)) / GIB
     folder = next(parent for parent in out.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(folder).free / GIB
     if free < wanted:

@@ -52,7 +52,7 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
             f"The tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token, so the model could never learn "
             "to stop. Choose another base model or set tokenizer.eos_token."
         )
-    ids = _start(tokenizer)
+    ids = start(tokenizer)
     labels = [IGNORE] * len(ids)
     parts = transcript.pieces(messages, eos=stop, preamble=preamble)
     if open_turn:
@@ -67,7 +67,7 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
     return {"input_ids": ids, "labels": labels}
 
 
-def _start(tokenizer):
+def start(tokenizer):
     """[the begin-of-sequence token] where the tokenizer starts a text with it, as LLaMA's does; else []."""
     first = tokenizer("").input_ids[:1]
     return first if first and first[0] == tokenizer.bos_token_id else []

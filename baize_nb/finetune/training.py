@@ -75,24 +75,28 @@ def _train(train, validation, out, wanted, base, profile, sources, on_step):
 def add_lora(model, profile):
     """The model with fresh LoRA layers on it: base weights frozen, A random (fixed seed), B zero."""
     set_seed(SEED)
-    if profile.dtype in ("int8", "int4"):
+    if profile.dtype in profiles.QUANTIZED:
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model)
-    config = LoraConfig(
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for an attribute by its former name: their business, not the reader's.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(model, lora_config(profile))
+    except ValueError as error:
+        raise CourseError(f"LoRA does not fit this base model: {error} Change `targets` in the profile.") from error
+
+
+def lora_config(profile):
+    """The profile's LoRA settings in peft's words."""
+    return LoraConfig(
         r=profile.rank,
         lora_alpha=profile.alpha,
         lora_dropout=profile.dropout,
         target_modules=list(profile.targets),
         task_type="CAUSAL_LM",
     )
-    try:
-        with warnings.catch_warnings():
-            # peft asks transformers for an attribute by its former name: their business, not the reader's.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(model, config)
-    except ValueError as error:
-        raise CourseError(f"LoRA does not fit this base model: {error} Change `targets` in the profile.") from error
 
 
 def _checkpoints(out):

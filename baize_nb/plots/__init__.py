@@ -26,8 +26,13 @@ def show(fig, alt):
     """
     from IPython.display import display
 
+    display(bundle(fig, alt), raw=True)
+
+
+def bundle(fig, alt):
+    """What a notebook's output holds of a figure and its words; arguments as in `show`."""
     if not alt.strip():
         raise ValueError("a figure needs alt text: say what can be seen in it")
     source = base64.b64encode(png(fig)).decode("ascii")
     image = f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{source}">'
-    display({"text/html": image, "text/plain": alt}, raw=True)
+    return {"text/html": image, "text/plain": alt}

@@ -3,10 +3,9 @@
 Knows: how they look. Does not know: tokenizers, models, files; it is given tokens as strings and numbers.
 """
 
-import base64
 import html
 
-from . import png, style
+from . import bundle, style
 
 _READ = "color:#555;background:#fff"
 _LEARNED = "color:#7c2d12;background:#ffedd5;text-decoration:underline"
@@ -116,8 +115,7 @@ class LiveLoss:
 
         loss = seen.heldout[-1][1]
         words = f"Loss up to step {seen.step} of {seen.steps}. Held-out loss, the thick line: {loss:.2f}."
-        source = base64.b64encode(png(loss_curve(seen.history, seen.heldout))).decode("ascii")
-        shown = {"text/html": f'<img alt="{words}" src="data:image/png;base64,{source}">', "text/plain": words}
+        shown = bundle(loss_curve(seen.history, seen.heldout), words)
         if self.handle is None:
             self.handle = display(shown, raw=True, display_id=True)
         else:
