@@ -47,6 +47,12 @@ class Profile:
     dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8" or "int4"
     # 05 chat
     reply_tokens: int
+    # 06 evaluation
+    eval_prompts: int  # of the course's prompts that are answered and judged
+    # 07 self-distillation
+    sdf_prompts: int  # prompts that are answered several times; the paper does not say how many
+    candidates: int  # sampled replies to each
+    sdf_max_length: int  # tokens per dialogue of the second training
 
     def table(self):
         """All settings as `{name: value}`, in the order above, for printing."""
@@ -75,6 +81,10 @@ LAPTOP = Profile(
     eval_steps=5,
     dtype="float32",
     reply_tokens=96,
+    eval_prompts=60,
+    sdf_prompts=64,
+    candidates=4,
+    sdf_max_length=512,
 )
 
 CI = replace(
@@ -89,6 +99,9 @@ CI = replace(
     batch_size=2,
     eval_steps=2,
     reply_tokens=48,
+    eval_prompts=10,
+    sdf_prompts=6,
+    sdf_max_length=192,
 )
 
 COLAB = replace(
@@ -106,6 +119,8 @@ COLAB = replace(
     micro_batch_size=2,
     dtype="float16",
     reply_tokens=256,
+    sdf_prompts=400,
+    sdf_max_length=1024,
 )
 
 
@@ -129,6 +144,9 @@ def _paper(size, learning_rate, micro_batch_size):
         eval_steps=200,
         dtype="int8",
         reply_tokens=512,
+        eval_prompts=80,
+        sdf_prompts=10_000,
+        sdf_max_length=1024,
     )
 
 
