@@ -23,6 +23,7 @@ TOKENS = 200000
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
+	@echo 'make course BEYOND=1      the notebooks beyond the article as well (06-08)'
 	@echo 'make course PROFILE=ci    the same with a handful of dialogues, in a few minutes'
 	@echo 'make lab                  open JupyterLab on the first notebook'
 	@echo 'make test                 all tests; every notebook is run'
@@ -37,18 +38,19 @@ help:
 	@echo
 	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
 
-course: $(VENV)/course.stamp
-	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course
+course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
+	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course $(if $(BEYOND),--beyond)
 
 lab: $(VENV)/course.stamp
 	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) '$(NOTEBOOK)'
 
+# Two processes of one thread each: two of two threads on two cores would wait for each other most of the time.
 # The notebooks share one fresh folder and run in the order of their names, as the course does. No key is used.
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@$(BIN)/python -m baize_nb.course --fetch
-	$(BIN)/pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && set -x && \
 	env -u OPENAI_API_KEY -u BAIZE_TEACHER_URL -u BAIZE_TEACHER_MODEL HF_HUB_OFFLINE=1 BAIZE_PROFILE=ci BAIZE_RUNS="$$runs" \
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=400 -p no:cacheprovider notebooks
@@ -87,6 +89,11 @@ $(VENV)/made.stamp:
 $(VENV)/course.stamp: pyproject.toml constraints.txt $(VENV)/made.stamp
 	@echo 'Installing the packages into $(VENV) (once; some minutes) ...'
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+# Notebook 08 can do without Ray, and shows more with it.
+$(VENV)/beyond.stamp: $(VENV)/course.stamp
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[scale]'
 	@touch $@
 
 # The tests' packages come on top, so an environment for the tests is one for the course as well.

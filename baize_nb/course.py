@@ -1,9 +1,10 @@
-"""The whole course in one command: fetch the model, run notebooks 00–05 in order, say what came of it.
+"""The whole course in one command: fetch the model, run the notebooks in order, say what came of it.
 
 Knows: the order of the notebooks, which artifacts each reads and writes, and what is still good from a former run.
 Does not know: how a notebook runs (notebooks.py) or what a stage does. Used by `make course`:
 
     python -m baize_nb.course              the notebooks 00–05
+    python -m baize_nb.course --beyond     00–08: evaluation, self-distillation and scaling out as well
     python -m baize_nb.course FILE ...     only these
     python -m baize_nb.course --fetch      only the embedded model
 """
@@ -26,6 +27,9 @@ READS = {
     "03_corpus_inspection": ("corpus.jsonl",),
     "04_lora_finetuning": ("train.jsonl", "heldout.jsonl"),
     "05_chat": ("adapter", "heldout.jsonl"),
+    "06_evaluation": ("adapter", "train.jsonl", "heldout.jsonl"),
+    "07_self_distillation": ("adapter", "train.jsonl", "heldout.jsonl"),
+    "08_scaling_out": ("seeds.jsonl", "corpus.jsonl"),
 }
 WRITES = {
     "01_seed_sampling": ("seeds.jsonl",),
@@ -33,8 +37,10 @@ WRITES = {
     "03_corpus_inspection": ("train.jsonl", "heldout.jsonl"),
     "04_lora_finetuning": ("adapter",),
     "05_chat": ("before_after.json",),
+    "06_evaluation": ("evaluation",),
+    "07_self_distillation": ("sdf",),
 }
-ASKS_THE_TEACHER = ("00_start_here", "02_self_chat")
+ASKS_THE_TEACHER = ("00_start_here", "02_self_chat", "05_chat", "06_evaluation", "07_self_distillation")
 TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
 # A cell that hangs must end some day; a slow laptop must not be cut off. GPU profiles may train for days: no bound.
 CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
@@ -48,8 +54,10 @@ def main(arguments):
     try:
         if arguments == ["--fetch"]:
             models.embedded()
+        elif arguments == ["--beyond"]:
+            run(files("0[0-8]_*.ipynb"))
         else:
-            run([Path(a).absolute() for a in arguments])
+            run([Path(a).absolute() for a in arguments] or files())
         return 0
     except CourseError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -61,19 +69,18 @@ def main(arguments):
     return 1
 
 
-def files():
-    """The course's notebooks 00–05, in order."""
-    found = sorted(notebooks.FOLDER.glob("0[0-5]_*.ipynb"))
+def files(pattern="0[0-5]_*.ipynb"):
+    """The course's notebooks in order: those that follow the article, 00–05, unless another pattern is given."""
+    found = sorted(notebooks.FOLDER.glob(pattern))
     if not found:
         raise CourseError("There are no notebooks here. Run this in a clone of the course's repository.")
     return found
 
 
 def run(paths):
-    """Execute these notebooks (none named: 00–05) in order, reusing what a former run finished; say what came of it."""
+    """Execute these notebooks in order, reusing what a former run finished; say what came of it."""
     started = time.monotonic()
     profile = profiles.current()
-    paths = paths or files()
     # Kernels have notebooks/ as their working folder: a relative BAIZE_RUNS would mean another place there.
     if os.environ.get("BAIZE_RUNS"):
         os.environ["BAIZE_RUNS"] = str(Path(os.environ["BAIZE_RUNS"]).expanduser().absolute())

@@ -82,6 +82,12 @@ class Engine:
         self._log.close()
 
 
+def _threads():
+    """As many as there are cores; fewer where OMP_NUM_THREADS says so, as for PyTorch."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # "2,1" is for nested loops
+    return int(wanted) if wanted.isdigit() and int(wanted) else os.cpu_count() or 1
+
+
 def _serve(gguf, name, slots, context):
     """In the child: serve until standard input closes. Ends by `os._exit`, since a busy server can't be unwound."""
     import signal
@@ -96,7 +102,7 @@ def _serve(gguf, name, slots, context):
     params.port = 0
     params.n_parallel = slots
     params.n_ctx = context
-    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.cpuparams.n_threads = _threads()
     params.verbosity = -1
     params.ui = False
     server = xllamacpp.Server(params)

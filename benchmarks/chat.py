@@ -5,6 +5,7 @@ One stream, the shipped LoRA adapter on the embedded model, temperature 1, top-p
 ours in transformers and behind llama.cpp, against (a) transformers' generate with a TextIteratorStreamer and (b) a
 plain sampling loop with a cache that decodes everything again at each step.
 Then 1,024 tokens in one reply: does a token take longer at the end than at the beginning?
+And the longest of some stops, in the middle of a reply and while a long prompt is still being read.
 """
 
 import platform
@@ -128,10 +129,42 @@ def compare(model, tokenizer, gguf):
             "ours, llama.cpp, embedded Q4_1": partial(ours, embedded),
             "ours, llama.cpp, tuned Q8_0": partial(ours, tuned),
         }
+        stops = {name: stop_seconds(way, tokenizer) for name, way in (("transformers", session), ("llama.cpp", tuned))}
         for length in HISTORY:
             turns, question = talk(tokenizer, length)
             runs = [{name: way(turns, question) for name, way in ways.items()} for _ in range(REPEATS)]
             table(length, runs)
+    for name, seconds in stops.items():
+        print(
+            f"\nFrom Stop to the end of the reply, {name}: {1000 * max(seconds):.0f} ms at most, {len(seconds)} stops."
+        )
+
+
+def stop_seconds(session, tokenizer, each=3):
+    """Seconds from `stop()` to the reply's end: `each` times before the first word, and as often after it."""
+    turns, question = talk(tokenizer, 1024)
+    return [stopped(session, turns, question, words) for words in (0, 8) for _ in range(each)]
+
+
+def stopped(session, turns, question, words):
+    """Seconds that one stop takes. words: pieces that come before it; 0 stops while the prompt is being read."""
+    session.clear()
+    session.messages = [dict(turn) for turn in turns]
+    asked, reply = [], session.stream(question)
+
+    def stop():
+        asked.append(time.perf_counter())
+        session.stop()
+
+    for _ in range(words):
+        next(reply)
+    if not words:
+        threading.Timer(0.03, stop).start()
+    else:
+        stop()
+    for _ in reply:
+        pass
+    return time.perf_counter() - asked[0]
 
 
 def theirs(way, model, tokenizer, turns, question):

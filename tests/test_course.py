@@ -208,14 +208,14 @@ def test_stale_when_what_it_reads_or_wrote_changes(tmp_path, folder):
 
 
 def test_other_teacher_makes_only_its_users_stale(tmp_path, folder, monkeypatch):
-    chat = notebook(tmp_path / "05_chat.ipynb", "1")
+    read = notebook(tmp_path / "03_corpus_inspection.ipynb", "1")
     talk = notebook(tmp_path / "02_self_chat.ipynb", "1")
-    for name in ("before_after.json", "corpus.jsonl"):
+    for name in ("train.jsonl", "heldout.jsonl", "corpus.jsonl"):
         (folder / name).write_text("{}")
-    copies = [finish(path) for path in (chat, talk)]
-    assert up_to_date(chat) and up_to_date(talk)
+    copies = [finish(path) for path in (read, talk)]
+    assert up_to_date(read) and up_to_date(talk)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    assert up_to_date(chat) and not up_to_date(talk)
+    assert up_to_date(read) and not up_to_date(talk)
     finish(talk)
     assert not any("sk-secret" in copy.read_text() for copy in copies)
 
@@ -232,6 +232,14 @@ def test_summary_tells_what_is_there(folder):
     assert f"{folder}/corpus.jsonl (2 dialogues, 24 bytes)" in told and f"Adapter: {folder}/adapter" in told
     assert "1.371 → 1.100" in told and "Before:   (nothing)" in told and "After:    A kind of arthritis." in told
     assert told.index("Question:") < told.index("Before:") < told.index("After:")
+
+
+def test_which_notebooks_make_the_course():
+    numbers = [path.name[:2] for path in course.files()]
+    assert numbers == [f"{n:02}" for n in range(6)]
+    assert [path.name[:2] for path in course.files("0[0-8]_*.ipynb")] == [f"{n:02}" for n in range(9)]
+    for path in [*course.READS, *course.WRITES, *course.ASKS_THE_TEACHER]:
+        assert (notebooks.FOLDER / f"{path}.ipynb").is_file()
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.6, "1 m 00 s"), (185, "3 m 05 s"), (3720, "1 h 02 m")])
