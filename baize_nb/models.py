@@ -127,7 +127,7 @@ def _convert(source, folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # gguf's own progress bar obeys no switch, so its stderr is held back.
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         # transformers remembers that the weights came from GGUF and then refuses to save them.
@@ -140,7 +140,7 @@ def _convert(source, folder):
     (folder / "complete").write_text("converted whole\n")
 
 
-class _quiet:
+class quiet:
     """No progress bars of transformers inside the block: they would fill a notebook's output."""
 
     def __enter__(self):
@@ -191,7 +191,7 @@ def load(base="embedded", dtype="float32", adapter=None):
 
     source = resolve(base)
     try:
-        with _quiet():
+        with quiet():
             model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **dtype_arguments(dtype))
         tokenizer = load_tokenizer(base)
     except (OSError, ValueError) as error:

@@ -45,6 +45,7 @@ class Profile:
     warmup_steps: int
     eval_steps: int  # optimizer steps between two looks at the held-out loss
     dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8" or "int4"
+    loss_on: str  # "assistant": its words and stops; "all": every token, the human's and the markers too, as in Baize
     # 05 chat
     reply_tokens: int
     # 06 evaluation
@@ -80,6 +81,7 @@ LAPTOP = Profile(
     warmup_steps=2,
     eval_steps=5,
     dtype="float32",
+    loss_on="assistant",
     reply_tokens=96,
     eval_prompts=60,
     sdf_prompts=64,

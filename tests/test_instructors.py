@@ -31,11 +31,16 @@ def test_two_days_add_up(day):
     assert sum(map(int, rows)) == 360
 
 
-def test_every_section_that_the_plan_names_exists():
+def test_the_third_day_adds_up():
+    rows = re.findall(r"^\| (\d+) \|", section("A third day"), re.MULTILINE)
+    assert sum(map(int, rows)) == 360
+
+
+def test_every_section_that_the_plans_name_exists():
     cells = [cell for path in notebooks.FOLDER.glob("0*.ipynb") for cell in notebooks.read(path).cells]
     headings = re.findall(r"^#+ (.+)$", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.MULTILINE)
-    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", section("Half a day"))
-    assert len(named) > 15
+    named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", section("Half a day") + section("A third day"))
+    assert len(named) > 30
     assert [name for name in named if not any(heading.startswith(name) for heading in headings)] == []
 
 

@@ -29,7 +29,7 @@ def merge(adapter, base="embedded", out=None, dtype="float32"):
     model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
     then = "Free some space or set BAIZE_RUNS to another disk, and try again."
-    with artifacts.whole_folder(out, "the model", then) as temporary:
+    with artifacts.whole_folder(out, "the model", then) as temporary, models.quiet():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     _manifest(out, "merge", adapter, base, dtype=dtype)
@@ -40,6 +40,7 @@ def export_gguf(adapter, base="embedded", out=None, kind="Q8_0"):
     """Write base model + adapter as one GGUF file; return its Path. `engine.Engine(path, name)` serves it.
 
     base : as in `merge`, a LLaMA with the embedded model's tokenizer. kind : see gguf_file.write.
+    adapter : as in `merge`; None writes the base model as it is, to compare with.
     out  : the file; default: `baize.<kind>.gguf` of this run.
 
     The file has a chat template in it: llama.cpp's /v1/chat/completions writes exactly transcript.prompt, with a
@@ -58,11 +59,11 @@ def export_gguf(adapter, base="embedded", out=None, kind="Q8_0"):
 def _merged(adapter, base, dtype):
     """(model, tokenizer): the adapter worked into the base model's own matrices."""
     model, tokenizer = models.load(base, dtype, adapter=adapter)
-    return model.merge_and_unload(), tokenizer
+    return (model if adapter is None else model.merge_and_unload()), tokenizer
 
 
 def _manifest(out, command, adapter, base, **facts):
-    weights = Path(adapter) / saving.WEIGHTS
+    weights = Path(adapter or "") / saving.WEIGHTS
     sources = [weights] if weights.is_file() else []  # one from a hub is named below
-    facts |= {"base": saving.base_name(base), "adapter": Path(adapter).name}
+    facts |= {"base": saving.base_name(base), "adapter": adapter and Path(adapter).name}
     artifacts.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)

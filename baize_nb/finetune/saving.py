@@ -44,9 +44,12 @@ class Run:
 
 def recipe(train, validation, base, profile):
     """Everything that decides the result: base model, settings, and SHA-256 of the dialogues, as json would read it."""
+    settings = {name: getattr(profile, name) for name in KNOBS}
+    if profile.loss_on != "assistant":  # named only then: adapters from before this setting existed stay valid
+        settings["loss_on"] = profile.loss_on
     wanted = {
         "base": base,
-        "settings": {name: getattr(profile, name) for name in KNOBS},
+        "settings": settings,
         "data": {"train": _digest(train), "heldout": _digest(validation)},
     }
     return json.loads(json.dumps(wanted))
@@ -115,13 +118,22 @@ def base_name(base):
     return Path(base).name if Path(base).exists() else base
 
 
-def save_adapter(model, out, base):
-    """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all."""
+def whole_weights(model):
+    """{name: tensor} of what is trained. Where processes share it among them (FSDP), all have to ask for it."""
+    trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    return {name: w.full_tensor() if hasattr(w, "full_tensor") else w for name, w in trained.items()}
+
+
+def save_adapter(model, out, base, weights=None):
+    """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all.
+
+    weights : what `whole_weights` gave, where several processes had to ask for it.
+    """
     then = "The last checkpoint is kept. Free some space and run this again: it goes on from there."
     with artifacts.whole_folder(out, "the adapter", then) as temporary:
         model.peft_config["default"].base_model_name_or_path = base_name(base)
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
-        model.save_pretrained(temporary, save_embedding_layers=False)
+        model.save_pretrained(temporary, state_dict=weights or whole_weights(model), save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
 
 

@@ -97,8 +97,11 @@ class Encoded(NamedTuple):
         return f"{len(self.rows)} dialogues, {self.tokens:,} tokens, {learned:,} of them learned{said}"
 
 
-def encode_all(dialogues, tokenizer, max_length):
-    """`Encoded` for a list of dialogues. Raises CourseError where nothing at all can be learned."""
+def encode_all(dialogues, tokenizer, max_length, loss_on="assistant"):
+    """`Encoded` for a list of dialogues. Raises CourseError where nothing at all can be learned.
+
+    loss_on : "assistant", or "all" to learn every token of the same rows, as Baize did.
+    """
     rows, shortened, cut, dropped = [], 0, 0, 0
     for dialogue in dialogues:
         try:
@@ -108,6 +111,8 @@ def encode_all(dialogues, tokenizer, max_length):
         if all(label == IGNORE for label in row["labels"]):
             dropped += 1
             continue
+        if loss_on == "all":
+            row["labels"] = list(row["input_ids"])
         rows.append(row)
         cut += kept == 0
         shortened += 0 < kept < len(dialogue.messages) // 2

@@ -51,10 +51,10 @@ class AssistantTrainer(Trainer):
 
     def __init__(self, *args, train_dataset, pad_id, **kwargs):
         self.rows, self.pad_id = train_dataset, pad_id
-        blank = {"input_ids": [pad_id], "labels": [IGNORE]}
+        self.blank = {"input_ids": [pad_id], "labels": [IGNORE]}
         super().__init__(
             *args,
-            train_dataset=[*train_dataset, blank],
+            train_dataset=[*train_dataset, self.blank],
             data_collator=lambda rows: collate(rows, pad_id),
             compute_loss_func=summed_loss,  # never called: it tells Trainer to count the learned tokens of a step
             **kwargs,
@@ -91,9 +91,11 @@ class AssistantTrainer(Trainer):
     def evaluate(self, *args, **kwargs):
         """Held-out loss of the whole evaluation set, every token weighing the same; Trainer's own weighs batches.
 
-        Each process looks at its share of the set.
+        Each process looks at its share of the set, blank rows where it can't be even: processes that share the weights
+        (FSDP) wait for each other in every forward pass.
         """
-        share = self.eval_dataset[self.args.process_index :: self.args.world_size]
+        rows = [*self.eval_dataset, *[self.blank] * (-len(self.eval_dataset) % self.args.world_size)]
+        share = rows[self.args.process_index :: self.args.world_size]
         total, count = loss_sums(self.model, share, self.pad_id)
         if self.args.world_size > 1:
             sums = torch.tensor([total, count], dtype=torch.float64, device=self.args.device)

@@ -57,14 +57,16 @@ def _train(train, validation, out, wanted, base, profile, sources, on_step):
     preflight.memory(profile, base, train)
     model, tokenizer = models.load(base, profile.dtype)
     encoded = {}
-    for name, dialogues in (("train", train), ("heldout", validation)):
-        encoded[name] = encode_all(dialogues, tokenizer, profile.max_length)
+    # What is held out is measured on the assistant's tokens, whatever is trained on: so that runs can be compared.
+    for name, dialogues, loss_on in (("train", train, profile.loss_on), ("heldout", validation, "assistant")):
+        encoded[name] = encode_all(dialogues, tokenizer, profile.max_length, loss_on)
         print(f"{name:8}{encoded[name]}")
     model = quicken(add_lora(model, profile))
     preflight.check(model, encoded["train"].rows, tokenizer.eos_token_id, _shares(profile)[0], out)
     run = _fit(model, tokenizer, encoded, out, profile, wanted, on_step)
+    weights = saving.whole_weights(model)
     if everyone.is_main_process:
-        saving.save_adapter(model, out, base)
+        saving.save_adapter(model, out, base, weights)
         saving.save_manifest(run, wanted, encoded, sources)
         shutil.rmtree(_checkpoints(out), ignore_errors=True)
     everyone.wait_for_everyone()

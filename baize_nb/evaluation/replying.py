@@ -1,0 +1,122 @@
+"""Replies to prompts, side by side, kept in a file and never asked for twice.
+
+Knows: prompts and chat sessions. Does not know: which model is better. Built in notebook 06.
+
+A line of the file: `key` (hash of prompt and settings), `id` (of the prompt), `model`, `question`, `text`, `end`,
+`tokens`, `settings`. Lines of several models and settings may stand in one file.
+"""
+
+import contextlib
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from ..chat import EndpointSession, release
+from ..selfchat.journal import Journal
+
+
+class Reply(NamedTuple):
+    """A reply. id: of its prompt; tokens: sampled.
+
+    end : "stop" (the model closed its turn by the stop token), "marker" (it began to write the other's turn; the text
+          is cut before that), "limit" (max_new_tokens ran out).
+    """
+
+    id: str
+    text: str
+    end: str
+    tokens: int
+
+
+def sessions(teacher, tokenizer=None, n=16, **settings):
+    """`n` EndpointSessions of one model, to be asked side by side. tokenizer: given, they speak the Baize format.
+
+    settings : of EndpointSession. Sampled at temperature 0.7 unless they say otherwise, without a penalty on
+    repetition: it would hide what is to be measured.
+    """
+    return [EndpointSession(teacher, tokenizer, **{"temperature": 0.7, **settings}) for _ in range(n)]
+
+
+def reply(sessions, prompts, path=None):
+    """[Reply] to each prompt, in their order; each prompt is a conversation of its own.
+
+    sessions : sessions of one model with the same settings; they answer side by side. Of earlier turns in a prompt
+               they read what stands there.
+    path     : JSONL, one durable line per reply. What stands there for the same prompt and settings is not asked again;
+               the model's name is one of the settings, and `serve` gives each model a name that tells its weights.
+    """
+    keys = [_key(sessions[0], prompt) for prompt in prompts]
+    with Journal(path, {}) if path else contextlib.nullcontext() as journal:
+        known = {line["key"]: _reply(line) for line in journal.records()} if journal else {}
+        todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        with contextlib.closing(_side_by_side(sessions, todo)) as answers:
+            for key, found in answers:
+                known[key] = found
+                if journal:
+                    journal.append(_line(key, found, todo[key], sessions[0]))
+    return [known[key]._replace(id=prompt.id) for key, prompt in zip(keys, prompts, strict=True)]
+
+
+def _side_by_side(sessions, todo):
+    """(key, Reply) of each prompt, as they finish. Whatever ends this early also ends the replies under way."""
+    free = SimpleQueue()
+    for session in sessions:
+        free.put(session)
+
+    def one(prompt):
+        session = free.get()
+        try:
+            return _ask(session, prompt)
+        finally:
+            free.put(session)
+
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        waiting = {pool.submit(one, prompt): key for key, prompt in todo.items()}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for session in sessions:
+                session.stop()
+
+
+def _ask(session, prompt):
+    """One Reply. The session would end a reply at a marker as at a stop token; here the two are told apart."""
+    session.clear()
+    session.messages = [dict(message) for message in prompt.messages[:-1]]
+    markers, session.stops, said, leaked = session.stops, (), "", False
+    try:
+        with contextlib.closing(session.stream(prompt.question)) as pieces:
+            for piece in pieces:
+                said, leaked = said + piece, release(said + piece, markers)[2]
+                if leaked:
+                    break
+    finally:
+        session.stops = markers
+    text = release(said, markers)[0].rstrip() if leaked else said
+    return Reply(prompt.id, text, "marker" if leaked else session.last.end, session.last.tokens)
+
+
+def _key(session, prompt):
+    """Sixteen hex digits that stand for all that decides a reply."""
+    form = "baize" if session.stops else "chat"
+    told = json.dumps([form, session.settings(), prompt.messages], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _line(key, found, prompt, session):
+    settings = session.settings()
+    return {
+        "key": key,
+        "model": settings["model"],
+        "question": prompt.question,
+        **found._asdict(),
+        "settings": settings,
+    }
+
+
+def _reply(line):
+    return Reply(**{name: line[name] for name in Reply._fields})

@@ -1,0 +1,54 @@
+"""Figures of notebook 07: the scores of each question's candidates, and differences with their intervals.
+
+Knows: how they look. Does not know: scores, models, files; it is given numbers.
+"""
+
+from . import style
+
+
+def candidates(questions, floor):
+    """Scores of all candidates, a column for each question, the best questions last; the chosen one is filled.
+
+    questions : [(scores of its candidates, index of the chosen one or None)]; a score may be None. floor : a line.
+    """
+    ordered = sorted(questions, key=lambda q: max((s for s in q[0] if s is not None), default=0))
+    fig, ax = style.figure(7, 3.2)
+    ax.axhline(floor, color=style.MIDDLE, linestyle="--", linewidth=1, label="below: left out")
+    for column, (scores, chosen) in enumerate(ordered):
+        known = [s for s in scores if s is not None]
+        if known:
+            ax.plot([column] * 2, [min(known), max(known)], color=style.LIGHT, linewidth=1.5, zorder=1)
+        rest = [s for i, s in enumerate(scores) if i != chosen and s is not None]
+        ax.plot([column] * len(rest), rest, "o", color=style.DARK, markersize=3.5, markerfacecolor="none")
+        if chosen is not None:
+            ax.plot([column], [scores[chosen]], "D", color=style.ACCENT, markersize=5)
+    ax.plot([], [], "D", color=style.ACCENT, markersize=5, label="chosen")
+    ax.plot([], [], "o", color=style.DARK, markersize=3.5, markerfacecolor="none", label="sampled, not chosen")
+    ax.set_xticks([])
+    ax.set_ylim(0, 105)
+    style.label(ax, "What there was to choose from", "one column for each question", "score, 1 to 100")
+    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    return fig
+
+
+def differences(found):
+    """A row for each measure: the difference and its 95 % interval on a scale of its own, beside a line at zero.
+
+    found : {measure: (value, low, high)}. An interval that holds zero is drawn grey and hollow.
+    """
+    fig, axes = style.figure(7, 0.62 * len(found) + 0.3, rows=len(found))
+    axes = axes if isinstance(axes, list) else [axes]
+    for ax, (name, (value, low, high)) in zip(axes, found.items(), strict=True):
+        unsure = low <= 0 <= high
+        tone = style.MIDDLE if unsure else style.ACCENT
+        reach = 1.4 * max(abs(low), abs(high)) or 1
+        ax.axvline(0, color=style.DARK, linewidth=1)
+        ax.plot([low, high], [0, 0], color=tone, linewidth=2.5)
+        ax.plot([value], [0], "o", color=tone, markersize=7, markerfacecolor="white" if unsure else tone)
+        ax.set_xlim(-reach, reach)
+        ax.set_ylim(-1, 1)
+        ax.set_yticks([0], [name], fontsize=9)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines["left"].set_visible(False)
+    axes[0].set_title("After minus before; each row on its own scale", loc="left", fontsize=11)
+    return fig

@@ -1,0 +1,57 @@
+"""Figures of notebook 06: numbers with their intervals, model by model, and a win rate against length.
+
+Knows: how they look. Does not know: models, replies, judges; it is given numbers.
+"""
+
+import math
+
+from . import style
+
+_MARKS = ("o", "s", "^", "D")
+
+
+def intervals(models, titles, columns=3):
+    """A small panel per measure, in each a line per model: the number as a mark, its interval as a bar.
+
+    models : {model: {measure: (value, low, high)}}. titles : {measure: title of its panel}, which also sets the order.
+    The models stand in the order given, each with a mark of its own.
+    """
+    rows = math.ceil(len(titles) / columns)
+    height = rows * (0.75 + 0.22 * len(models)) + 0.2
+    fig, axes = style.figure(7.4, height, columns=columns, rows=rows, sharey=True)
+    for ax, (measure, title) in zip(axes, titles.items(), strict=False):
+        for place, found in enumerate(models.values()):
+            value, low, high = found[measure]
+            ax.plot([low, high], [place, place], color=style.MIDDLE, linewidth=2.5, solid_capstyle="butt")
+            ax.plot([value], [place], _MARKS[place % len(_MARKS)], color=style.DARK, markersize=6)
+        ax.set_yticks(range(len(models)), list(models))
+        ax.set_ylim(len(models) - 0.5, -0.5)
+        ax.grid(axis="x", color=style.PALE)
+        style.label(ax, title)
+        ax.title.set_fontsize(10)
+    for ax in axes[len(titles) :]:
+        ax.set_visible(False)
+    return fig
+
+
+def against_length(longer, scores, intercept, slope):
+    """Verdicts over the difference in length, and the fitted chance of a win; its value at no difference is marked.
+
+    longer : differences in words. scores : 1, ½ or 0. intercept, slope : of the log-odds, see evaluation.logistic.
+    """
+    fig, ax = style.figure(7, 2.9)
+    reach = max(5, *(abs(x) for x in longer)) * 1.05
+    xs = [reach * (i / 100 - 1) for i in range(201)]
+    ax.axvline(0, color=style.LIGHT, linewidth=0.8)
+    ax.plot(xs, [_chance(intercept + slope * x) for x in xs], color=style.DARK, label="fitted chance of a win")
+    ax.plot(longer, scores, "|", color=style.MIDDLE, markersize=9, markeredgewidth=1.2, label="one pair")
+    ax.plot([0], [_chance(intercept)], "D", color=style.ACCENT, markersize=7, label="at equal length")
+    ax.set_ylim(-0.08, 1.08)
+    ax.set_yticks([0, 0.5, 1], ["loss", "tie", "win"])
+    style.label(ax, "What length has to do with it", "words more than the other reply")
+    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3)
+    return fig
+
+
+def _chance(log_odds):
+    return 1 / (1 + math.exp(-log_odds))

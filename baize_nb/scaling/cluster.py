@@ -1,0 +1,79 @@
+"""A small Ray cluster on this machine: quiet, in a folder of its own, and gone afterwards.
+
+Knows: how to start Ray, and what to do where it is not installed. Does not know: what runs on it.
+The stages in generation.py and pooled.py run on whatever cluster this process is connected to. On a real one, leave
+`local` out and call `ray.init(address="auto")` on its head node: nothing else changes.
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+
+from ..errors import CourseError
+
+# Nothing is sent to anybody, nothing listens that nobody asked for, and no line is printed but ours.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # of what Ray prints about its workers, nothing: what matters raises
+}
+OBJECT_STORE = 150_000_000  # bytes; Ray takes a third of the memory by itself
+INSTALL = 'pip install "baize-nb[scale]", in a clone: pip install -c constraints.txt -e ".[scale]"'
+
+
+def available():
+    """Whether Ray is installed; it is not imported."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def need():
+    """The module `ray`, with its data part. Raises CourseError where it is not installed."""
+    if not available():
+        raise CourseError(f"This part needs Ray, which is not installed here. Install it: {INSTALL}")
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    import ray
+    import ray.data
+
+    return ray
+
+
+@contextmanager
+def local(workers=2, memory=OBJECT_STORE):
+    """A Ray cluster on this machine as a context manager; yields the module `ray`.
+
+    workers : tasks at a time, one processor each. memory : bytes of the store in which tasks hand data on.
+    Its files lie in a temporary folder, which is removed at the end. Raises CourseError where Ray is not installed.
+    """
+    ray = need()
+    # /tmp itself: the sockets' paths may have 104 characters on macOS, whose own temporary folder uses up half of it.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.name == "posix" else None)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            object_store_memory=memory,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=folder,
+        )
+        _fit(ray)
+        yield ray
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fit(ray):
+    """Ray Data for a notebook: no progress bars, no plan on the screen; rows that belong together meet by sorting.
+
+    The usual way, by a hash, starts processes of its own: 10 to 20 seconds of waiting here, where sorting takes one.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.shuffle_strategy = "sort_shuffle_pull_based"

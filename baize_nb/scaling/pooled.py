@@ -1,0 +1,184 @@
+"""Statistics and cleaning of a corpus in many files as Ray Data, with the results that one machine has.
+
+Knows: what can be done file by file, and what has to meet. Does not know: rules, sketches, similarity, tables: those
+are the functions of `corpus`, called on parts. Built in notebook 08.
+
+A file is read where it is needed. Between machines travel counts, sketches (256 bytes a dialogue) and the dialogues
+that may be copies. The calling process keeps the pairs of likely copies, and a line for each dialogue removed.
+"""
+
+import pickle
+from pathlib import Path
+
+from .. import artifacts, corpus
+from ..corpus import Measures
+from ..corpus.measuring import Side
+from ..errors import CourseError
+from . import cluster
+
+PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
+_FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
+
+
+def measure(paths, tokenizer=None):
+    """`corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
+
+    paths : files that `corpus.stream` reads, on a disk that all machines see. The vocabulary's growth depends on which
+    words all files before had, so no file can count it for itself. Raises CourseError for a record that is no dialogue.
+    """
+    ray = cluster.need()
+    rows = _files(ray, paths).map(_measure, fn_kwargs={"tokenizer": tokenizer}, num_cpus=1).take_all()
+    return merge([pickle.loads(row["measures"]) for row in sorted(rows, key=lambda row: row["file"])])
+
+
+def _measure(row, tokenizer):
+    dialogues = [dialogue for _, dialogue in _dialogues(row)]
+    return {"file": row["file"], "measures": pickle.dumps(corpus.measure(dialogues, tokenizer))}
+
+
+def merge(parts):
+    """One `Measures` of several, in their order: everything in it is a sum. Built in notebook 08."""
+    whole = Measures(all(part.with_tokens for part in parts))
+    for part in parts:
+        for mine, more in ((whole.sides, part.sides), (whole.by_turn, part.by_turn)):
+            mine |= {key: mine.get(key, Side()) + side for key, side in more.items()}
+        for source, turns in part.turns.items():
+            whole.turns.setdefault(source, type(turns)()).update(turns)
+        for name in ("ends", "trimmed", "limited", "first_words"):
+            getattr(whole, name).update(getattr(part, name))
+    return whole
+
+
+def clean(paths, out, rules=corpus.RULES, duplicates=0.7):
+    """`corpus.clean` of many files as one corpus, in their order. Returns {rule: dialogues removed}, the busiest first.
+
+    out : folder for `<name>.parquet`, what is kept of each file, and `<name>.removed.jsonl`, what is not, and why.
+    rules, duplicates : as for `corpus.clean`, which decides here as well: about each dialogue in its file, and about
+    the copies among those that may be copies of each other.
+    """
+    ray = cluster.need()
+    files = _files(ray, paths)
+    looked = files.flat_map(_look, fn_kwargs={"rules": rules}, num_cpus=1).materialize()
+    removed = {row["place"]: (row["rule"], row["why"]) for row in looked.iter_rows() if row["rule"]}
+    if duplicates is not None:
+        removed |= _copies(files, looked, duplicates)
+    told = {"out": str(Path(out).absolute()), "removed": removed}
+    files.map(_write, fn_kwargs=told, num_cpus=1).materialize()
+    counts = {}
+    for rule, _ in removed.values():
+        counts[rule] = counts.get(rule, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _files(ray, paths):
+    """A dataset with a row and a block for each file."""
+    paths = [Path(path).absolute() for path in paths]
+    if len({path.stem for path in paths}) < len(paths) or not paths:
+        raise CourseError("Give one file or more, each with a name of its own: results are named after them.")
+    rows = [{"file": number, "path": str(path)} for number, path in enumerate(paths)]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def _dialogues(row):
+    """(place, Dialogue) of each dialogue of a file."""
+    stream = corpus.stream(row["path"], aside=False)
+    yield from ((row["file"] * _FILE + number, dialogue) for number, dialogue in enumerate(stream))
+    if stream.unreadable:
+        first = stream.unreadable[0]
+        raise CourseError(
+            f"{artifacts.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
+            f"{first.where}: {first.reason}. Read that file with corpus.load, which sets them aside."
+        )
+
+
+def _look(row, rules):
+    """A row for each dialogue of a file: the rule that removes it and why, or "" and its sketch."""
+    placed = list(_dialogues(row))
+    verdicts = corpus.clean([d for _, d in placed], rules, duplicates=None)
+    against = {id(r.dialogue): (r.rule, r.why) for r in verdicts.removed}
+    bands = iter(corpus.sketch(verdicts.kept).view("int64").tolist())
+    rows = []
+    for place, dialogue in placed:
+        rule, why = against.get(id(dialogue), ("", ""))
+        rows.append({"place": place, "rule": rule, "why": why, "bands": [] if rule else next(bands)})
+    return rows
+
+
+def _copies(files, looked, threshold):
+    """{place: (rule, why)} of the copies. Who may be a copy of whom is told by a band that two sketches share."""
+    bands = looked.map_batches(_deal, batch_format="numpy")
+    pairs = bands.groupby("part", num_partitions=PARTS).map_groups(_pairs, batch_format="numpy").take_all()
+    groups = connected([(row["one"], row["other"]) for row in pairs])
+    if not groups:
+        return {}
+    candidates = files.flat_map(_fetch, fn_kwargs={"groups": groups}, num_cpus=1)
+    told = {"fn_kwargs": {"threshold": threshold}, "batch_format": "numpy"}
+    decided = candidates.groupby("group", num_partitions=PARTS).map_groups(_decide, **told).take_all()
+    return {row["place"]: (row["rule"], row["why"]) for row in decided if row["rule"]}
+
+
+def _deal(batch):
+    """A row for each band of each sketch, dealt by the band: equal ones get into the same part."""
+    import numpy as np
+
+    there = [i for i, bands in enumerate(batch["bands"]) if len(bands)]
+    bands = np.array([batch["bands"][i] for i in there], np.int64).reshape(len(there), -1)
+    places = np.repeat(batch["place"][there], bands.shape[1])
+    return {"part": bands.ravel() % PARTS, "band": bands.ravel(), "place": places}
+
+
+def _pairs(part):
+    """Neighbours among the dialogues that have a band in common: enough to link all of them."""
+    import numpy as np
+
+    order = np.lexsort((part["place"], part["band"]))
+    band, place = part["band"][order], part["place"][order]
+    same = np.flatnonzero(band[1:] == band[:-1])
+    return {"one": place[same], "other": place[same + 1]}
+
+
+def connected(pairs):
+    """{place: the smallest place that pairs lead to}, for every place in a pair."""
+    root = {}
+
+    def find(place):
+        while root.setdefault(place, place) != place:
+            root[place] = place = root[root[place]]
+        return place
+
+    for one, other in pairs:
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
+    return {place: find(place) for place in list(root)}
+
+
+def _fetch(row, groups):
+    """The dialogues of a file that may be copies, with the group they are in."""
+    found = ((place, dialogue) for place, dialogue in _dialogues(row) if place in groups)
+    return [{"group": groups[place], "place": place, "dialogue": d.to_json()} for place, d in found]
+
+
+def _decide(group, threshold):
+    """What `corpus.clean` says about a group, in the order of the corpus: whom it compares are all in it."""
+    import numpy as np
+
+    order = np.argsort(group["place"])
+    dialogues = [corpus.Dialogue.from_json(group["dialogue"][i]) for i in order]
+    removed = {id(r.dialogue): r for r in corpus.clean(dialogues, (), threshold).removed}
+    verdicts = [removed.get(id(dialogue)) for dialogue in dialogues]
+    said = {name: [getattr(v, name) if v else "" for v in verdicts] for name in ("rule", "why")}
+    return {"place": group["place"][order], **{name: np.array(texts, object) for name, texts in said.items()}}
+
+
+def _write(row, out, removed):
+    """Write what is kept of a file, and what is not."""
+    kept, aside = [], []
+    for place, dialogue in _dialogues(row):
+        if place in removed:
+            aside.append(corpus.Removed(dialogue, *removed[place]))
+        else:
+            kept.append(dialogue)
+    stem = Path(row["path"]).stem
+    corpus.write_removed(aside, Path(out) / f"{stem}.removed.jsonl")
+    corpus.write_parquet(kept, Path(out) / f"{stem}.parquet")
+    return {"file": row["file"]}

@@ -1,0 +1,89 @@
+"""An endpoint in front of an endpoint: passes every request on and remembers it, so that anybody can count.
+
+Knows: HTTP. Does not know: who asks, or what is said. For measuring on one machine, not for work: it keeps all it saw.
+Built in notebook 08.
+"""
+
+import contextlib
+import hashlib
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SECONDS = 600  # until a request without an answer is given up
+_PASSED_ON = ("Content-Type", "Authorization")
+
+
+class Relay:
+    """A relay as it runs: `url`, its address up to /v1, and the requests so far."""
+
+    def __init__(self, url):
+        self.url, self._seen, self._lock = url, [], threading.Lock()
+
+    def note(self, path, content):
+        """Remember one request. Two are the same where address and body are the same, letter by letter."""
+        with self._lock:
+            self._seen.append(hashlib.sha256(path.encode() + b"\n" + content).hexdigest())
+
+    @property
+    def asked(self):
+        """How many requests arrived."""
+        return len(self._seen)
+
+    @property
+    def twice(self):
+        """How many of them had arrived before. Each request of `collect` has a random seed of its own in its body."""
+        return sum(n - 1 for n in Counter(self._seen).values())
+
+
+@contextlib.contextmanager
+def counting(url):
+    """A relay to the endpoint at `url` (up to and with /v1), as a context manager; yields the `Relay`."""
+    # On this machine: a proxy that somebody has set has no business in between.
+    opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * url.startswith("http://127.0.0.1"))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            relay.note(self.path, content)
+            self._answer(*_pass_on(opener, url.removesuffix("/v1") + self.path, self.headers, content))
+
+        def _answer(self, status, kind, body):
+            with contextlib.suppress(ConnectionError):  # who asked is gone: killed, most likely
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            """Print nothing: who breaks off in mid-request was killed."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    relay = Relay(f"http://127.0.0.1:{server.server_port}/v1")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield relay
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _pass_on(opener, address, headers, content):
+    """(status, content type, body) of the endpoint's answer; 502 where there is none."""
+    kept = {name: headers[name] for name in _PASSED_ON if headers.get(name)}
+    try:
+        with opener.open(urllib.request.Request(address, content, kept), timeout=SECONDS) as reply:
+            return reply.status, reply.headers.get("Content-Type", ""), reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("Content-Type", ""), error.read()
+    except OSError as error:
+        return 502, "text/plain", str(error).encode()
