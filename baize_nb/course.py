@@ -29,7 +29,7 @@ READS = {
     "05_chat": ("adapter", "heldout.jsonl"),
     "06_evaluation": ("adapter", "train.jsonl", "heldout.jsonl"),
     "07_self_distillation": ("adapter", "train.jsonl", "heldout.jsonl"),
-    "08_scaling_out": ("seeds.jsonl", "corpus.jsonl"),
+    "08_scaling_out": ("corpus.jsonl",),
 }
 WRITES = {
     "01_seed_sampling": ("seeds.jsonl",),
@@ -37,10 +37,11 @@ WRITES = {
     "03_corpus_inspection": ("train.jsonl", "heldout.jsonl"),
     "04_lora_finetuning": ("adapter",),
     "05_chat": ("before_after.json",),
-    "06_evaluation": ("evaluation",),
+    "06_evaluation": ("evaluation", "adapter-everything"),
     "07_self_distillation": ("sdf",),
+    "08_scaling_out": ("scaling",),
 }
-ASKS_THE_TEACHER = ("00_start_here", "02_self_chat", "05_chat", "06_evaluation", "07_self_distillation")
+LEAVES_THE_TEACHER_ALONE = ("01_seed_sampling", "03_corpus_inspection", "04_lora_finetuning")
 TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
 # A cell that hangs must end some day; a slow laptop must not be cut off. GPU profiles may train for days: no bound.
 CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
@@ -150,7 +151,7 @@ def fingerprint(path):
     read = [artifacts.runs() / name for name in READS.get(path.stem, ())]
     for file in [path, *package, *(f for r in read for f in _contents(r))]:
         digest.update(f"{file.name} {artifacts.sha256(file)}\n".encode())
-    if path.stem in ASKS_THE_TEACHER:
+    if path.stem not in LEAVES_THE_TEACHER_ALONE:
         settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
         digest.update(json.dumps([*settings, bool(os.environ.get("OPENAI_API_KEY"))]).encode())
     return digest.hexdigest()

@@ -145,6 +145,7 @@ def _paper(size, learning_rate, micro_batch_size):
         warmup_steps=100,
         eval_steps=200,
         dtype="int8",
+        loss_on="all",
         reply_tokens=512,
         eval_prompts=80,
         sdf_prompts=10_000,

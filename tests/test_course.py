@@ -238,7 +238,7 @@ def test_which_notebooks_make_the_course():
     numbers = [path.name[:2] for path in course.files()]
     assert numbers == [f"{n:02}" for n in range(6)]
     assert [path.name[:2] for path in course.files("0[0-8]_*.ipynb")] == [f"{n:02}" for n in range(9)]
-    for path in [*course.READS, *course.WRITES, *course.ASKS_THE_TEACHER]:
+    for path in [*course.READS, *course.WRITES, *course.LEAVES_THE_TEACHER_ALONE]:
         assert (notebooks.FOLDER / f"{path}.ipynb").is_file()
 
 

@@ -1,15 +1,18 @@
-"""Exercises of notebooks 01, 02, 04 and 05: its stub gets hints, the solution passes, mistakes get theirs.
+"""Exercises: the notebook's stub gets hints, the solution passes, plausible mistakes get the hint that fits.
 
-Those of notebook 03 are in test_exercises_03.py.
+The mistakes of notebooks 01, 02, 04 and 05 stand here, those of the others in mistakes_NN.py.
 """
 
-import ast
 import random
-import runpy
 
+import mistakes_03
+import mistakes_06
+import mistakes_07
+import mistakes_08
 import pytest
+from exercises import solutions_of, stubs_of
 
-from baize_nb import notebooks, seeds
+from baize_nb import seeds
 from baize_nb.checks import chat, finetune, selfchat
 from baize_nb.checks import seeds as sampling
 
@@ -31,23 +34,17 @@ EXERCISES = {  # name of the function in notebook and solutions: (notebook, chec
 }
 
 
-def stubs(notebook):
-    """{name: function} of what stands under "Your turn" in a notebook, as its author wrote it."""
-    cells = notebooks.read(notebooks.FOLDER / f"{notebook}.ipynb").cells
-    start = next(i for i, c in enumerate(cells) if c.cell_type == "markdown" and "## Your turn\n" in c.source)
-    found = {}
-    for cell in cells[start:]:
-        if cell.cell_type == "code":
-            functions = [node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef)]
-            exec(compile(ast.Module(functions, []), notebook, "exec"), found)
-    return {name: value for name, value in found.items() if name != "__builtins__"}
+@pytest.fixture(autouse=True)
+def dice():
+    """Some solutions draw from the global random numbers."""
+    random.seed(0)
 
 
 def solution(name):
     """The function in notebooks/solutions that solves an exercise."""
     if name == "largest_even":  # its number is for the notebook's pool of 240, 240 and 30
         return lambda: 15
-    return runpy.run_path(str(notebooks.FOLDER / "solutions" / f"{EXERCISES[name][0]}.py"))[name]
+    return solutions_of(EXERCISES[name][0])[name]
 
 
 def by_chance(pool, n, seed):
@@ -209,11 +206,19 @@ MISTAKES = [
     ("release", tail_lost, chat._NOTHING_LOST),
     ("release", lambda text, markers: ("", text), chat._LET_GO),
 ]
+for module, notebook in (
+    (mistakes_03, "03_corpus_inspection"),
+    (mistakes_06, "06_evaluation"),
+    (mistakes_07, "07_self_distillation"),
+    (mistakes_08, "08_scaling_out"),
+):
+    EXERCISES |= {name: (notebook, check) for name, check in module.EXERCISES.items()}
+    MISTAKES += module.MISTAKES
 
 
 @pytest.mark.parametrize("notebook", sorted({notebook for notebook, _ in EXERCISES.values()}))
 def test_every_exercise_of_the_notebook_is_tested_here(notebook):
-    assert set(stubs(notebook)) == {name for name, (where, _) in EXERCISES.items() if where == notebook}
+    assert set(stubs_of(notebook)) == {name for name, (where, _) in EXERCISES.items() if where == notebook}
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -221,7 +226,7 @@ def test_the_notebooks_stub_gets_one_more_hint_each_time_and_the_solution_passes
     notebook, check = EXERCISES[name]
     check(solution(name))  # hints begin anew
     capsys.readouterr()
-    stub = stubs(notebook)[name]
+    stub = stubs_of(notebook)[name]
     for times in (1, 2, 3, 3):
         assert not check(stub)
         assert capsys.readouterr().out.count("   hint ") == times
@@ -258,5 +263,5 @@ def test_the_solution_of_the_number_is_that_of_the_notebooks_pool(capsys):
         for s, n in zip("abc", (240, 240, 30), strict=True)
         for i in range(n)
     ]
-    answer = runpy.run_path(str(notebooks.FOLDER / "solutions" / "01_seed_sampling.py"))["largest_even"]
+    answer = solutions_of("01_seed_sampling")["largest_even"]
     assert sampling.largest_even(answer, pool)

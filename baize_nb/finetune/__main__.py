@@ -1,11 +1,10 @@
 """Training from a terminal, in one process or several: `python -m baize_nb.finetune --help`.
 
-    python -m baize_nb.finetune                                                this machine, one process
-    accelerate launch --multi_gpu -m baize_nb.finetune                         all GPUs of this machine
-    python -m torch.distributed.run --nproc-per-node 2 -m baize_nb.finetune    two processes on CPUs
+    python -m baize_nb.finetune                                                       this machine, one process
+    accelerate launch --config_file baize_nb/scaling/launch/ddp.yaml -m baize_nb.finetune        two, on GPUs or CPUs
 
 The settings are those of the profile that BAIZE_PROFILE names; batch_size is that of all processes together.
-On CPUs `accelerate launch` itself starts one process only, unless MPI is installed; hence the third line.
+Notebook 08 has the files for several machines, and for sharing the weights.
 """
 
 import argparse

@@ -11,13 +11,13 @@ def two_orders(a_first, b_first):
     return {("A", "B"): "a", ("B", "A"): "b"}.get((a_first, b_first), "tie")
 
 
-def bootstrap(values, statistic):
+def interval_of(values, statistic):
     """Exercise 2: the middle 95 % of the statistic of samples drawn with replacement."""
     results = sorted(statistic(random.choices(values, k=len(values))) for _ in range(2000))
     return results[50], results[1949]
 
 
-def length_controlled(longer, scores):
+def at_equal(longer, scores):
     """Exercise 3: the fitted chance of a win at no difference in length."""
     intercept, _ = evaluation.logistic(longer, scores)
     return 1 / (1 + math.exp(-intercept))

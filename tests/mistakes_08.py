@@ -1,17 +1,14 @@
-"""Exercises of notebook 08: its stub gets hints, the solution passes, a plausible mistake gets the hint that fits."""
+"""Exercises of notebook 08: their checks, and mistakes with the hint that fits. Used by test_exercises.py."""
 
 import math
-import runpy
 
-import pytest
-from test_exercises import stubs
 
-from baize_nb import notebooks
+from exercises import solutions_of
+
 from baize_nb.checks import scaling
 
-NOTEBOOK = "08_scaling_out"
 EXERCISES = {"batch_files": scaling.batch_files, "left": scaling.left, "merge": scaling.merge}
-SOLUTIONS = runpy.run_path(str(notebooks.FOLDER / "solutions" / f"{NOTEBOOK}.py"))
+SOLUTIONS = solutions_of("08_scaling_out")
 
 
 def lines_only(requests, line_bytes):
@@ -91,34 +88,3 @@ MISTAKES = [
     ("merge", never_empty, scaling._NOTHING),
     ("merge", changes_its_input, scaling._KEEP),
 ]
-
-
-def test_every_exercise_of_the_notebook_is_tested_here():
-    assert set(stubs(NOTEBOOK)) == set(EXERCISES)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_notebooks_stub_gets_one_more_hint_each_time_and_the_solution_passes(name, capsys):
-    check, stub = EXERCISES[name], stubs(NOTEBOOK)[name]
-    check(SOLUTIONS[name])  # hints begin anew
-    capsys.readouterr()
-    for times in (1, 2, 3, 3):
-        assert not check(stub)
-        assert capsys.readouterr().out.count("   hint ") == times
-    assert check(SOLUTIONS[name])
-    assert capsys.readouterr().out == f"✓ {name}: right.\n"
-
-
-@pytest.mark.parametrize(("name", "wrong", "hint"), MISTAKES, ids=lambda x: getattr(x, "__name__", None))
-def test_a_plausible_mistake_gets_the_hint_that_fits(name, wrong, hint, capsys):
-    EXERCISES[name](SOLUTIONS[name])  # hints begin anew
-    capsys.readouterr()
-    assert not EXERCISES[name](wrong)
-    assert f"   hint 1: {hint}\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_an_error_of_the_students_is_a_sentence_with_a_hint(name, capsys):
-    assert not EXERCISES[name](lambda *given: [].pop())
-    said = capsys.readouterr().out
-    assert "IndexError" in said and "hint 1: " in said

@@ -1,18 +1,12 @@
-"""Exercises of notebook 03: a stub gets a hint, the solution passes, a plausible mistake gets the hint that fits."""
+"""Exercises of notebook 03: their checks, and mistakes with the hint that fits. Used by test_exercises.py."""
 
-import importlib.util
-from pathlib import Path
-
-import pytest
+from exercises import solutions_of
 
 from baize_nb import corpus
 from baize_nb.checks import corpus as checks
 from baize_nb.corpus import rules
 
-_FILE = Path(__file__).parent.parent / "notebooks" / "solutions" / "03_corpus_inspection.py"
-_SPEC = importlib.util.spec_from_file_location("solutions_03", _FILE)
-solutions = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(solutions)
+SOLUTIONS = solutions_of("03_corpus_inspection")
 
 
 def parrot_by_text(dialogue):
@@ -24,7 +18,7 @@ def parrot_by_text(dialogue):
 
 def parrot_first_turn_only(dialogue):
     """Forgets that a dialogue goes on."""
-    return solutions.parrot(corpus.Dialogue("x", messages=dialogue.messages[:2]))
+    return SOLUTIONS["parrot"](corpus.Dialogue("x", messages=dialogue.messages[:2]))
 
 
 def parrot_in_any_order(dialogue):
@@ -69,26 +63,3 @@ MISTAKES = [
     ("duplicates", same_seed, checks._WHOLE),
     ("duplicates", both_copies, checks._FIRST_STAYS),
 ]
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_a_stub_gets_one_more_hint_each_time_and_the_solution_passes(name, capsys):
-    for times in (1, 2, 3, 3):
-        assert not EXERCISES[name](lambda *args: None)
-        assert capsys.readouterr().out.count("hint") == times
-    assert EXERCISES[name](getattr(solutions, name))
-    assert capsys.readouterr().out == f"✓ {name}: right.\n"
-
-
-@pytest.mark.parametrize(("name", "wrong", "hint"), MISTAKES, ids=lambda x: getattr(x, "__name__", None))
-def test_a_plausible_mistake_gets_the_hint_that_fits(name, wrong, hint, capsys):
-    EXERCISES[name](getattr(solutions, name))  # hints begin anew
-    capsys.readouterr()
-    assert not EXERCISES[name](wrong)
-    assert f"hint 1: {hint}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_an_error_of_the_students_is_a_sentence(name, capsys):
-    assert not EXERCISES[name](lambda given: 1 / 0)
-    assert "ZeroDivisionError" in capsys.readouterr().out
