@@ -2,7 +2,6 @@
 
 import math
 
-
 from exercises import solutions_of
 
 from baize_nb.checks import scaling

@@ -3,6 +3,7 @@
 The mistakes of notebooks 01, 02, 04 and 05 stand here, those of the others in mistakes_NN.py.
 """
 
+import itertools
 import random
 
 import mistakes_03
@@ -13,7 +14,7 @@ import pytest
 from exercises import solutions_of, stubs_of
 
 from baize_nb import seeds
-from baize_nb.checks import chat, finetune, selfchat
+from baize_nb.checks import chat, distillation, finetune, selfchat
 from baize_nb.checks import seeds as sampling
 
 UNEVEN = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, n in (("a", 24), ("b", 24), ("c", 5)) for i in range(n)]
@@ -265,3 +266,10 @@ def test_the_solution_of_the_number_is_that_of_the_notebooks_pool(capsys):
     ]
     answer = solutions_of("01_seed_sampling")["largest_even"]
     assert sampling.largest_even(answer, pool)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_best_of_n_is_that_of_counting_all_draws(n):
+    scores = [10, 80, 60, 20, 60]
+    draws = [max(draw) for draw in itertools.product(scores, repeat=n)]
+    assert distillation._best_of(scores, n) == pytest.approx(sum(draws) / len(draws))

@@ -1,15 +1,13 @@
-"""Exercises of notebook 07: a stub gets a hint, the solution passes, a plausible mistake gets the hint that fits."""
+"""Exercises of notebook 07: their checks, and mistakes with the hint that fits. Used by test_exercises.py."""
 
 import random
-import runpy
 from itertools import combinations
 
-import pytest
+from exercises import solutions_of
 
-from baize_nb import notebooks
 from baize_nb.checks import distillation as checks
 
-SOLUTIONS = runpy.run_path(str(notebooks.FOLDER / "solutions" / "07_self_distillation.py"))
+SOLUTIONS = solutions_of("07_self_distillation")
 EXERCISES = {
     "best_place": checks.best_place,
     "expected_best": checks.expected_best,
@@ -103,35 +101,3 @@ MISTAKES = [
     ("second_forward", no_scale, checks._SCALE),
     ("second_forward", one_rank_for_both, checks._SCALE),
 ]
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_a_stub_gets_one_more_hint_each_time_and_the_solution_passes(name, capsys):
-    for times in (1, 2, 3, 3):
-        assert not EXERCISES[name](lambda *args: ...)
-        assert capsys.readouterr().out.count("hint") == times
-    assert EXERCISES[name](SOLUTIONS[name])
-    assert capsys.readouterr().out == f"✓ {name}: right.\n"
-
-
-@pytest.mark.parametrize(("name", "wrong", "hint"), MISTAKES, ids=lambda x: getattr(x, "__name__", None))
-def test_a_plausible_mistake_gets_the_hint_that_fits(name, wrong, hint, capsys):
-    EXERCISES[name](SOLUTIONS[name])  # hints begin anew
-    capsys.readouterr()
-    assert not EXERCISES[name](wrong)
-    assert f"hint 1: {hint}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_an_error_of_the_students_is_a_sentence(name, capsys):
-    assert not EXERCISES[name](lambda *given: 1 / 0)
-    assert "ZeroDivisionError" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_the_checks_own_answer_is_that_of_counting_all_draws(n):
-    from itertools import product
-
-    scores = [10, 80, 60, 20, 60]
-    draws = [max(draw) for draw in product(scores, repeat=n)]
-    assert checks._best_of(scores, n) == pytest.approx(sum(draws) / len(draws))
