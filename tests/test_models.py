@@ -103,3 +103,12 @@ def test_pickled_weights_are_refused(tmp_path):
     torch.save(LlamaForCausalLM(config).state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(CourseError, match=r"no file named model\.safetensors"):
         models.load(str(tmp_path))
+
+
+def test_packed_weights_lie_on_the_gpu_of_each_process(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    alone = models.dtype_arguments("int8")
+    assert alone["device_map"] == "auto" and alone["quantization_config"].load_in_8bit
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert models.dtype_arguments("int4")["device_map"] == {"": 1}
+    assert models.dtype_arguments("bfloat16") == {"dtype": torch.bfloat16}
