@@ -1,7 +1,9 @@
 """Notebooks in a real JupyterLab, seen by a real browser: they run without an error, and the chat can be used.
 
-Those that have something to click or to watch run here, in the order of their names, in one folder of artifacts; nbval
-runs all of them. BAIZE_BROWSER=all runs the others here as well. Set BAIZE_SCREENSHOTS to a folder to get pictures.
+Those that have something to click or to watch run here, in a folder of artifacts that is empty at first, as somebody
+who begins in the middle would run them: 03 on the shipped corpus, 05 and 06 on the shipped adapter. nbval runs all
+notebooks, one after the other. BAIZE_BROWSER=all runs all of them here as well. Set BAIZE_SCREENSHOTS to a folder to
+get pictures.
 """
 
 import os
