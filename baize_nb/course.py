@@ -141,7 +141,7 @@ def _keep(notebook, copy):
         notebooks.write(notebooks.canonical(notebook), copy)
     except CourseError as error:
         return str(error)
-    return f"To see it in its place: make lab NOTEBOOK={_shown(copy)}"
+    return f"To see it in its place: make lab PROFILE={profiles.current().name} NOTEBOOK={_shown(copy)}"
 
 
 def fingerprint(path):
@@ -194,7 +194,18 @@ def summary(folder):
     if answers.is_file():
         lines += [_told(key, text) for key, text in _json(answers).items() if key in ("question", "before", "after")]
     if (folder / "notebooks").is_dir():
-        lines.append(f"The executed notebooks: {_shown(folder / 'notebooks')}/. To work in them: make lab")
+        lines += _next(folder)
+    return lines
+
+
+def _next(folder):
+    """Lines on what to do now. The folder of artifacts has the profile's name."""
+    lab = f"make lab PROFILE={folder.name}"
+    lines = [f"To do it yourself: {lab}", f"To see an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…"]
+    if folder.name == "ci":
+        lines.append(
+            "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
+        )
     return lines
 
 

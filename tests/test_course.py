@@ -58,7 +58,7 @@ def test_failing_cell_is_named_and_its_copy_kept(tmp_path):
     done = run(good, bad, never, tmp_path=tmp_path)
     assert done.returncode == 1
     assert "2_bad stopped at code cell 2 (`y = 0`): ZeroDivisionError: division by zero" in done.stderr
-    assert f"make lab NOTEBOOK={tmp_path}/runs/ci/notebooks/2_bad.ipynb" in done.stderr
+    assert f"make lab PROFILE=ci NOTEBOOK={tmp_path}/runs/ci/notebooks/2_bad.ipynb" in done.stderr
     assert "run the same command again" in done.stderr and "Traceback" not in done.stderr
     assert "3_never" not in done.stdout
     assert copy_of(bad, tmp_path).cells[2].outputs[0].ename == "ZeroDivisionError"

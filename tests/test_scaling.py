@@ -75,7 +75,7 @@ def test_a_duration_is_said_in_its_unit(hours, said):
 def test_room_grows_with_the_dialogues():
     room = arithmetic.space(115_000, PER)
     assert room["JSON lines, on disk"] == 115e6
-    assert room["sketches, in memory"] == 115_000 * corpus.sketch(SHIPPED[:2])[0].nbytes
+    assert corpus.sketch(SHIPPED[:2])[0].nbytes < room["streamed, in memory"] / 115_000 < 8_500
     assert room["objects, in memory"] == pytest.approx(0.98e9, rel=0.01)
 
 

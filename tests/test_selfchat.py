@@ -138,7 +138,7 @@ asyncio.run(selfchat.collect(seeds, model, {str(path)!r}, settings=settings, pro
     assert len(ids) == len(set(ids)) == report.kept + report.made
 
 
-def test_cancelled_run_keeps_what_was_finished(model, tmp_path):
+def test_cancelled_run_keeps_what_was_finished_and_says_so(model, tmp_path, capsys):
     """An interrupted cell cancels the task; the next run goes on."""
     path = tmp_path / "corpus.jsonl"
 
@@ -154,6 +154,7 @@ def test_cancelled_run_keeps_what_was_finished(model, tmp_path):
     asyncio.run(interrupted())
     finished = len(corpus.read(path))
     assert finished >= 1
+    assert f"Interrupted: {finished} dialogues are in" in capsys.readouterr().out
     report = run(make_seeds(6), model, path)
     assert report.kept == finished
     assert report.kept + report.made + report.failed >= 6

@@ -7,6 +7,7 @@ Nothing is downloaded and nothing is paid; an endpoint is asked only where a key
     python -m baize_nb.doctor --ask    asks the teacher for one token too: the only way to see that a key has credit
 """
 
+import os
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 (an older Python can't even import the rest)
@@ -44,7 +45,9 @@ def settings():
     profile = profiles.current()
     print(f"Profile:   {profile.name} ({profile.seeds:,} dialogues, base model {profile.base})")
     print(f"Teacher:   {teacher.choice()[1]}")
-    print(f"Artifacts: {artifacts.show(artifacts.runs())}")
+    folder = artifacts.runs()
+    # A folder that somebody named is shown whole: a slip in it is seen here, before anything is written there.
+    print(f"Artifacts: {folder.absolute() if os.environ.get('BAIZE_RUNS') else artifacts.show(folder)}")
 
 
 def findings(ask=False):

@@ -7,7 +7,9 @@ Knows: multiplication. What it multiplies is either measured on a corpus (`per_d
 import math
 from dataclasses import dataclass
 
-SKETCH_BYTES = 256  # of a dialogue in the search for near duplicates: 32 numbers of 8 bytes (corpus.sketch)
+# What the search for near duplicates keeps of a dialogue, by the same page: 1,150,000 streamed took 3.19 GB, 115,000 of
+# them 0.44 GB. A sketch alone is 256 bytes; what finds equal ones is the rest.
+SEARCH_BYTES = 2_700
 OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (benchmarks/README.md)
 
 
@@ -134,6 +136,6 @@ def duration(hours):
 
 
 def space(dialogues, per):
-    """{what: bytes} that so many dialogues take: on the disk, as objects in memory, as sketches in memory."""
-    sizes = {"JSON lines, on disk": per.bytes, "objects, in memory": OBJECT_BYTES, "sketches, in memory": SKETCH_BYTES}
+    """{what: bytes} that so many dialogues take: on the disk, as objects in memory, streamed."""
+    sizes = {"JSON lines, on disk": per.bytes, "objects, in memory": OBJECT_BYTES, "streamed, in memory": SEARCH_BYTES}
     return {what: dialogues * size for what, size in sizes.items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import openai
 
+from .. import artifacts
 from ..seeds import Seed
 from ..teacher import Teacher
 from .asking import Faulty, Line, Requester, describe
@@ -84,7 +85,12 @@ async def collect(
         report.write_manifest(started)
         if todo:
             run = _Run(teacher, strategy, settings, limits, corpus, failures, failed, log, purse, report)
-            await run.all(todo, min(concurrency, len(todo)), progress)
+            try:
+                await run.all(todo, min(concurrency, len(todo)), progress)
+            except asyncio.CancelledError:  # an interrupted cell; Jupyter shows it as a long traceback
+                kept = report.kept + report.made
+                print(f"Interrupted: {kept} dialogues are in {artifacts.show(path)}. Run this again to go on.")
+                raise
         report.usd = purse.usd
         report.write_manifest(started)
     return report
