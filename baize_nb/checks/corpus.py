@@ -71,11 +71,13 @@ _PARROTS = (
     Case(("why do cats purr when they sleep", "cats purr when they sleep because they feel safe"), True, _OPENING),
     Case(("Tell me why cats purr when they sleep.", "Cats purr when they sleep because they feel safe."), True, _WORDS),
     Case(("Why do cats, when happy, purr at night?", "When happy, purr at night they do."), True, _WORDS),
+    Case(("Can we, if it rains, play inside?", "If it rains play inside the house."), True, _WORDS),
     Case(("How can I make sure that I stay awake at work?", "You stay awake at work if you nap."), False, _FIVE),
     Case(("Why is the sea salt?", "The sea salt."), False, _FIVE),
     Case(("Is it safe to eat snow?", "Safe to eat it is not."), False, _IN_A_ROW),
     Case((*_FIRST, "Why do cats purr when they sleep?", "Cats purr when they sleep in peace."), True, _TURNS),
     Case(("Why do cats purr when they sleep?", "They are calm.", "Yes?", "Cats purr when they sleep."), False, _OWN),
+    Case(("Do great cars run on old roads?", "Eat cars run on old roads."), False, _WORDS),
 )
 
 
