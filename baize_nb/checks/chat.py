@@ -119,7 +119,8 @@ def marker_filter(function):
         "first the whole marker, then the longest end of the text with which one starts: `marker.startswith(text[i:])`",
         "for i in range(len(text)): if any(m.startswith(text[i:]) for m in markers): return text[:i], text[i:]",
     )
-    cases = ("Take two [|AI|] pills", "a [list] of [|things|]", "Yes.[|Human|] And", "x = [1, [2", "a [|Human|] b [|AI|] c", "no marker here")
+    cases = ("Take two [|AI|] pills", "a [list] of [|things|]", "Yes.[|Human|] And", "x = [1, [2", "no marker here")
+    cases += ("a [|Human|] b [|AI|] c",)
     for text in cases:
         for step in (1, 2, 3, len(text)):
             problem, hint = _stream_problem(function, text, step)
