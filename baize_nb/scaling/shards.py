@@ -4,7 +4,7 @@ Knows: the files of a job. Does not know: Ray, dialogues, what is done with a sh
 
     <folder>/settings.json            what the dialogues are made with; other settings are refused
     <folder>/seeds/00000.parquet      the seeds of shard 00000
-    <folder>/work/00000/              the journal of a shard that is under way: see selfchat/journal.py
+    <folder>/journals/00000/          the journal of a shard that is under way: see selfchat/journal.py
     <folder>/dialogues/00000.parquet  its dialogues; is there, whole, once the shard is done, and not before
 """
 
@@ -82,7 +82,7 @@ def seeds_path(folder, name):
 
 def work_path(folder, name):
     """The folder in which a shard's dialogues grow."""
-    return Path(folder) / "work" / name
+    return Path(folder) / "journals" / name
 
 
 def result_path(folder, name):
