@@ -8,6 +8,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # JupyterLab wants to be told that root is meant; in a container everybody is root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# The file browser shows the whole clone, runs/ and data/ too; a notebook elsewhere is opened in its own folder.
+LAB_ROOT := $(if $(filter /%,$(NOTEBOOK)),,--ServerApp.root_dir='$(CURDIR)')
+
 # A room without a network: install from a folder that `make wheelhouse` filled, the model as well.
 ifdef WHEELHOUSE
 export PIP_NO_INDEX := 1
@@ -42,7 +45,7 @@ course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
 	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course $(if $(BEYOND),--beyond)
 
 lab: $(VENV)/course.stamp
-	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) '$(NOTEBOOK)'
+	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) $(LAB_ROOT) '$(NOTEBOOK)'
 
 # Two processes of one thread each: two of two threads on two cores would wait for each other most of the time.
 # The notebooks share one fresh folder and run in the order of their names, as the course does. No key is used.
