@@ -82,6 +82,20 @@ def show(path):
     return path.name
 
 
+def read_lines(path, make, what):
+    """[make(object)] of the lines of a JSONL file. Raises CourseError, with file and line, for one that is no `what`.
+
+    make : raises ValueError, TypeError, AttributeError or KeyError where an object is none.
+    """
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found.append(make(json.loads(line)))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise CourseError(f"{show(path)}:{number} is no {what}: {error}. Mend or remove it.") from error
+    return found
+
+
 def sha256(path):
     """Hex SHA-256 of a file."""
     with Path(path).open("rb") as file:

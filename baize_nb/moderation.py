@@ -1,19 +1,16 @@
 """What a guard prompt does: how often a model declines what it should, and what it should not; facts and today.
 
 Knows: 36 questions (data/prompts/moderation.jsonl), a rule for "this reply declines", and how sure a share of so few
-can be. Does not know: models; any session with `answer(question)` and `clear()` will do. Built in notebook 05.
+can be. Does not know: models; any session will do. Built in notebook 05.
 Source: Baize (arXiv 2304.01196) declines by a sentence in its prompt, and says that this is no lock.
 """
 
-import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
-from queue import SimpleQueue
 from typing import NamedTuple
 
 from . import artifacts
-from .errors import CourseError
+from .chat import side_by_side
 
 KINDS = ("decline", "answer", "fact", "today")
 _OPENING = re.compile(r"\W*[^.!?\n]*(?:[.!?\n]+[^.!?\n]*)?")  # two sentences
@@ -82,16 +79,15 @@ def load(*kinds, path=None):
     path : a file of your own in the same form. Raises CourseError, with file and line, for a line that is no prompt.
     """
     path = path or artifacts.DATA / "prompts" / "moderation.jsonl"
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            prompt = Prompt(**json.loads(line))
-            if prompt.kind not in KINDS:
-                raise ValueError(f"its kind is {prompt.kind!r}, which is none of {', '.join(KINDS)}")
-        except (ValueError, TypeError) as error:
-            raise CourseError(f"{artifacts.show(path)}:{number} is no prompt: {error}. Mend or remove it.") from error
-        found.append(prompt)
+    found = artifacts.read_lines(path, _prompt, "prompt")
     return [prompt for prompt in found if prompt.kind in (kinds or KINDS)]
+
+
+def _prompt(line):
+    prompt = Prompt(**line)
+    if prompt.kind not in KINDS:
+        raise ValueError(f"its kind is {prompt.kind!r}, which is none of {', '.join(KINDS)}")
+    return prompt
 
 
 def declines(reply):
@@ -109,22 +105,14 @@ def declines(reply):
 def ask(sessions, prompts):
     """[Answer] to each prompt, in their order; each prompt opens a conversation of its own.
 
-    sessions : a list of sessions of one model; they answer side by side, which an endpoint with as many slots rewards.
+    sessions : a list of sessions of one model; they answer side by side.
     """
-    free = SimpleQueue()
-    for session in sessions:
-        free.put(session)
 
-    def one(prompt):
-        session = free.get()
-        try:
-            session.clear()
-            return Answer(prompt, session.answer(prompt.text))
-        finally:
-            free.put(session)
+    def one(session, prompt):
+        session.clear()
+        return Answer(prompt, session.answer(prompt.text))
 
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        return list(pool.map(one, prompts))
+    return [answer for _, answer in sorted(side_by_side(sessions, prompts, one), key=lambda found: found[0])]
 
 
 def wilson(hits, n, z=1.96):

@@ -22,3 +22,15 @@ DIALOGUES = [
     dialogue("What do bees eat?", "Nectar and pollen.", id="d"),
 ]
 TINY = replace(profiles.get("ci"), max_length=96, warmup_steps=0, dropout=0.0, rank=2)
+
+
+def program(module):
+    """Python that trains as `python -m baize_nb.finetune` does, by the `PROFILE` of a test module in place of ci's."""
+    return f"""
+import sys
+from {module} import PROFILE
+from baize_nb import profiles
+from baize_nb.finetune.__main__ import main
+profiles.PROFILES["ci"] = PROFILE
+sys.exit(main(sys.argv[1:]))
+"""

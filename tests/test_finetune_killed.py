@@ -8,21 +8,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from smalltalk import DIALOGUES, TINY
+from smalltalk import DIALOGUES, TINY, program
 
 from baize_nb import corpus
 from baize_nb.finetune import saving
 
 # Dropout on: the random numbers, too, must go on where they stopped. Twelve steps leave room for kills between them.
 PROFILE = replace(TINY, epochs=6, dropout=0.1, eval_steps=6)
-START = """
-import sys
-from test_finetune_killed import PROFILE
-from baize_nb import profiles
-from baize_nb.finetune.__main__ import main
-profiles.PROFILES["ci"] = PROFILE
-sys.exit(main(sys.argv[1:]))
-"""
 SECONDS = 120  # of a machine that is busy; a run takes a tenth of it
 
 
@@ -30,7 +22,7 @@ def start(folder, out):
     """A process that trains into `out`."""
     arguments = ["--train", folder / "train.jsonl", "--heldout", folder / "heldout.jsonl", "--out", out]
     return subprocess.Popen(
-        [sys.executable, "-c", START, *map(str, arguments)],
+        [sys.executable, "-c", program(__name__), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

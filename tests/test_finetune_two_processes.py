@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from smalltalk import DIALOGUES, TINY
+from smalltalk import DIALOGUES, TINY, program
 
 from baize_nb import corpus, finetune
 from baize_nb.finetune import saving
@@ -16,14 +16,6 @@ from baize_nb.finetune.__main__ import main
 
 # No dropout: each process would draw its own. Three dialogues in steps of four: one process gets a blank row.
 PROFILE = replace(TINY, batch_size=4, micro_batch_size=1, epochs=2, eval_steps=2)
-START = """
-import sys
-from test_finetune_two_processes import PROFILE
-from baize_nb import profiles
-from baize_nb.finetune.__main__ import main
-profiles.PROFILES["ci"] = PROFILE
-sys.exit(main(sys.argv[1:]))
-"""
 SECONDS = 120  # of a machine that is busy; a run takes a fifth of it, one that hangs takes for ever
 
 
@@ -38,7 +30,7 @@ def files(tmp_path):
 def launch(folder, arguments):
     """What two processes of `python -m baize_nb.finetune` print; a hang fails. torch's own launcher starts them."""
     start = folder / "start.py"
-    start.write_text(START)
+    start.write_text(program(__name__))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(

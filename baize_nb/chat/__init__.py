@@ -6,6 +6,7 @@ screen.py        role markers: where a reply ends (`STOPS`, `release`)
 prompts.py       turns → token ids in Baize's format, exactly as in training
 local.py         `ChatSession`: a model of transformers in this process
 endpoint.py      `EndpointSession`: a model behind an OpenAI-compatible endpoint
+together.py      `side_by_side`: several sessions, many questions
 baize.py         `load_baize`: the released Baize models, where a model hub is at hand
 """
 
@@ -15,5 +16,16 @@ from .endpoint import EndpointSession
 from .history import window
 from .local import ChatSession
 from .screen import STOPS, release
+from .together import side_by_side
 
-__all__ = ["STOPS", "ChatSession", "Conversation", "EndpointSession", "Reply", "load_baize", "release", "window"]
+__all__ = [
+    "STOPS",
+    "ChatSession",
+    "Conversation",
+    "EndpointSession",
+    "Reply",
+    "load_baize",
+    "release",
+    "side_by_side",
+    "window",
+]

@@ -55,11 +55,11 @@ def pair(prompts, a, b):
 def obvious(path=None):
     """[Pair] whose `a` is plainly better than its `b` (empty, off the topic, or gibberish): a test for a judge.
 
-    path : a file of your own in the form of data/prompts/judge_check.jsonl.
+    path : a file of your own in the form of data/prompts/judge_check.jsonl. Raises CourseError, with file and line, for
+    a line that is no such pair.
     """
     path = path or artifacts.DATA / "prompts" / "judge_check.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Pair(line["id"], line["messages"], line["good"], line["bad"]) for line in lines]
+    return artifacts.read_lines(path, lambda p: Pair(p["id"], p["messages"], p["good"], p["bad"]), "pair")
 
 
 def question(messages, first, second):

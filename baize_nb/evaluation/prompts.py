@@ -3,12 +3,10 @@
 Knows: data/prompts/evaluation.jsonl and its form. Does not know: models. Built in notebook 06.
 """
 
-import json
 from collections import Counter
 from typing import NamedTuple
 
 from .. import artifacts, transcript
-from ..errors import CourseError
 
 KINDS = ("general", "code", "health", "safety", "multi-turn")
 
@@ -34,9 +32,7 @@ def prompts(n=None, *kinds, path=None):
     Raises CourseError, with file and line, for a line that is no prompt.
     """
     path = path or artifacts.DATA / "prompts" / "evaluation.jsonl"
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-    found = [_prompt(line, f"{artifacts.show(path)}:{number}") for number, line in lines]
-    found = [prompt for prompt in found if prompt.kind in (kinds or KINDS)]
+    found = [p for p in artifacts.read_lines(path, _prompt, "prompt") if p.kind in (kinds or KINDS)]
     seen, ranked = Counter(), []
     for place, prompt in enumerate(found):
         ranked.append((seen[prompt.kind], place))
@@ -45,15 +41,12 @@ def prompts(n=None, *kinds, path=None):
     return [found[place] for place in chosen]
 
 
-def _prompt(line, where):
+def _prompt(line):
     """One line as a Prompt."""
-    try:
-        prompt = Prompt(**json.loads(line))
-        transcript.check(prompt.messages)
-        if prompt.kind not in KINDS:
-            raise ValueError(f"its kind is {prompt.kind!r}, which is none of {', '.join(KINDS)}")
-        if len(prompt.messages) % 2 == 0:
-            raise ValueError("its last message is not the user's")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CourseError(f"{where} is no prompt: {error}. Mend or remove it.") from error
+    prompt = Prompt(**line)
+    transcript.check(prompt.messages)
+    if prompt.kind not in KINDS:
+        raise ValueError(f"its kind is {prompt.kind!r}, which is none of {', '.join(KINDS)}")
+    if len(prompt.messages) % 2 == 0:
+        raise ValueError("its last message is not the user's")
     return prompt

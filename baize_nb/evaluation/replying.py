@@ -9,11 +9,9 @@ A line of the file: `key` (hash of prompt and settings), `id` (of the prompt), `
 import contextlib
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from queue import SimpleQueue
 from typing import NamedTuple
 
-from ..chat import EndpointSession, release
+from ..chat import EndpointSession, release, side_by_side
 from ..selfchat.journal import Journal
 
 
@@ -50,37 +48,14 @@ def reply(sessions, prompts, path=None):
     keys = [_key(sessions[0], prompt) for prompt in prompts]
     with Journal(path, {}) if path else contextlib.nullcontext() as journal:
         known = {line["key"]: _reply(line) for line in journal.records()} if journal else {}
-        todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-        with contextlib.closing(_side_by_side(sessions, todo)) as answers:
-            for key, found in answers:
+        todo = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}.items())
+        with contextlib.closing(side_by_side(sessions, [prompt for _, prompt in todo], _ask)) as answers:
+            for place, found in answers:
+                key, prompt = todo[place]
                 known[key] = found
                 if journal:
-                    journal.append(_line(key, found, todo[key], sessions[0]))
+                    journal.append(_line(key, found, prompt, sessions[0]))
     return [known[key]._replace(id=prompt.id) for key, prompt in zip(keys, prompts, strict=True)]
-
-
-def _side_by_side(sessions, todo):
-    """(key, Reply) of each prompt, as they finish. Whatever ends this early also ends the replies under way."""
-    free = SimpleQueue()
-    for session in sessions:
-        free.put(session)
-
-    def one(prompt):
-        session = free.get()
-        try:
-            return _ask(session, prompt)
-        finally:
-            free.put(session)
-
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        waiting = {pool.submit(one, prompt): key for key, prompt in todo.items()}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for session in sessions:
-                session.stop()
 
 
 def _ask(session, prompt):

@@ -130,6 +130,8 @@ def needs(profile=None, dialogues=None, speed=None):
     profile = profile or profiles.current()
     shape, place = shapes(profile.base), "GPU" if profile.dtype in GPU_ONLY else "processor"
     lengths, learned = _lengths(profile, dialogues)
+    if profile.loss_on == "all":
+        learned = 1.0
     longest = max(lengths) if dialogues else profile.max_length
     lora = shape.lora(profile.targets, profile.rank)
     parts = {

@@ -5,9 +5,8 @@ Knows: how they look. Does not know: models, replies, judges; it is given number
 
 import math
 
+from ..evaluation.verdicts import chance
 from . import style
-
-_MARKS = ("o", "s", "^", "D")
 
 
 def intervals(models, titles, columns=3):
@@ -23,7 +22,7 @@ def intervals(models, titles, columns=3):
         for place, found in enumerate(models.values()):
             value, low, high = found[measure]
             ax.plot([low, high], [place, place], color=style.MIDDLE, linewidth=2.5, solid_capstyle="butt")
-            ax.plot([value], [place], _MARKS[place % len(_MARKS)], color=style.DARK, markersize=6)
+            ax.plot([value], [place], style.line(place)["marker"], color=style.DARK, markersize=6)
         ax.set_yticks(range(len(models)), list(models))
         ax.set_ylim(len(models) - 0.5, -0.5)
         ax.grid(axis="x", color=style.PALE)
@@ -43,15 +42,11 @@ def against_length(longer, scores, intercept, slope):
     reach = max(5, *(abs(x) for x in longer)) * 1.05
     xs = [reach * (i / 100 - 1) for i in range(201)]
     ax.axvline(0, color=style.LIGHT, linewidth=0.8)
-    ax.plot(xs, [_chance(intercept + slope * x) for x in xs], color=style.DARK, label="fitted chance of a win")
+    ax.plot(xs, [chance(intercept + slope * x) for x in xs], color=style.DARK, label="fitted chance of a win")
     ax.plot(longer, scores, "|", color=style.MIDDLE, markersize=9, markeredgewidth=1.2, label="one pair")
-    ax.plot([0], [_chance(intercept)], "D", color=style.ACCENT, markersize=7, label="at equal length")
+    ax.plot([0], [chance(intercept)], "D", color=style.ACCENT, markersize=7, label="at equal length")
     ax.set_ylim(-0.08, 1.08)
     ax.set_yticks([0, 0.5, 1], ["loss", "tie", "win"])
     style.label(ax, "What length has to do with it", "words more than the other reply")
     style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3)
     return fig
-
-
-def _chance(log_odds):
-    return 1 / (1 + math.exp(-log_odds))

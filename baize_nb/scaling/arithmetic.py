@@ -7,10 +7,10 @@ Knows: multiplication. What it multiplies is either measured on a corpus (`per_d
 import math
 from dataclasses import dataclass
 
+OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (benchmarks/README.md)
 # What the search for near duplicates keeps of a dialogue, by the same page: 1,150,000 streamed took 3.19 GB, 115,000 of
 # them 0.44 GB. A sketch alone is 256 bytes; what finds equal ones is the rest.
 SEARCH_BYTES = 2_700
-OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (benchmarks/README.md)
 
 
 @dataclass(frozen=True)
