@@ -22,7 +22,7 @@ PORT = 8765
 STUDENTS = 30
 TOKENS = 200000
 
-.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides clean
+.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides address clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -37,6 +37,7 @@ help:
 	@echo 'make wheelhouse           all packages and the model in one folder, for a room without a network'
 	@echo 'make course WHEELHOUSE=…  install from such a folder, then the same as make course'
 	@echo 'make slides               slides of all notebooks, in slides/'
+	@echo 'make address ADDRESS=…    give the course (or a fork of it) its public address: badges for Colab'
 	@echo 'make clean                remove .venv (never your runs/)'
 	@echo
 	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
@@ -66,6 +67,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/selfchat.py
 	$(BIN)/python benchmarks/corpus.py
 	$(BIN)/python benchmarks/finetune.py
+	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/chat.py
 	$(BIN)/python benchmarks/classroom.py
 
@@ -80,6 +82,9 @@ teacher: $(VENV)/course.stamp
 
 slides: $(VENV)/course.stamp
 	@$(BIN)/python tools/slides.py
+
+address: $(VENV)/course.stamp
+	@$(BIN)/python tools/address.py '$(ADDRESS)'
 
 clean:
 	rm -rf $(VENV)

@@ -172,7 +172,7 @@ def dtype_arguments(dtype):
     import torch
 
     if dtype not in profiles.QUANTIZED:
-        return {"dtype": getattr(torch, dtype)}
+        return {"dtype": torch.float32 if dtype == "auto" else getattr(torch, dtype)}
     from transformers import BitsAndBytesConfig
 
     qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}  # arXiv 2305.14314
@@ -186,7 +186,8 @@ def load(base="embedded", dtype="float32", adapter=None):
     """(model, tokenizer), ready for chat: base model, in eval mode, with the LoRA adapter on it where one is given.
 
     base    : "embedded", a folder in transformers form, or a hub id.
-    dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4".
+    dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4". "auto" is float32 here: only
+              finetune.train looks for what is quicker.
     adapter : folder of a peft adapter, "hub:<id>" for one on the model hub, or None for the bare base model.
     Raises CourseError where a model can't be read or an adapter belongs to another base model.
     """

@@ -44,7 +44,7 @@ class Profile:
     max_length: int  # tokens per dialogue
     warmup_steps: int
     eval_steps: int  # optimizer steps between two looks at the held-out loss
-    dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8" or "int4"
+    dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8", "int4"; "auto": as training tries
     loss_on: str  # "assistant": its words and stops; "all": every token, the human's and the markers too, as in Baize
     # 05 chat
     reply_tokens: int
@@ -80,7 +80,7 @@ LAPTOP = Profile(
     max_length=512,
     warmup_steps=2,
     eval_steps=5,
-    dtype="float32",
+    dtype="auto",
     loss_on="assistant",
     reply_tokens=96,
     eval_prompts=60,
@@ -100,6 +100,7 @@ CI = replace(
     max_length=192,
     batch_size=2,
     eval_steps=2,
+    dtype="float32",  # the same on every machine
     reply_tokens=48,
     eval_prompts=10,
     sdf_prompts=6,

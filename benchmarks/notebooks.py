@@ -2,6 +2,8 @@
 
 Every notebook runs from top to bottom in a kernel of its own, as in `make course`; nobody reads meanwhile. Memory is
 the most that the kernel and the engine it starts hold at the same time (resident, looked at ten times a second).
+With --store the outputs are kept, as `make notebooks` keeps them; then artifacts go to runs/ and not to a fresh folder,
+so move that out of the way first: what a former run finished would not be done, or timed, again.
 """
 
 import argparse
@@ -45,13 +47,15 @@ def resident(process):
         return 0
 
 
-def measure(path):
-    """(seconds, peak bytes, the slowest cell's seconds and first line) of one notebook."""
+def measure(path, store=False):
+    """(seconds, peak bytes, the slowest cell's seconds and first line) of one notebook; store: keep its outputs."""
     notebook, ticks = notebooks.read(path), []
     with peak_memory() as largest:
         begin = time.perf_counter()
         notebooks.execute(notebook, path.parent, on_cell=lambda done, total: ticks.append(time.perf_counter()))
         seconds = time.perf_counter() - begin
+    if store:
+        notebooks.write(notebooks.canonical(notebook), path)
     cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
     took = [after - before for before, after in pairwise(ticks)]
     slowest = max(range(len(took)), key=took.__getitem__)
@@ -61,14 +65,17 @@ def measure(path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("notebooks", type=Path, nargs="*")
-    paths = parser.parse_args().notebooks or sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
+    parser.add_argument("--store", action="store_true", help="write each notebook back, with its outputs")
+    given = parser.parse_args()
+    paths = given.notebooks or sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
     models.embedded()  # fetched and converted once, and not part of any notebook's time
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("BAIZE_RUNS", folder)
+        if not given.store:  # stored outputs must name nobody's folder
+            os.environ.setdefault("BAIZE_RUNS", folder)
         print(f"Profile {profiles.current().name}, {os.cpu_count()} cores\n")
         print("| notebook | seconds | peak memory, MB | slowest cell |\n|---|--:|--:|---|")
         for path in paths:
-            seconds, peak, slowest, line = measure(path.absolute())
+            seconds, peak, slowest, line = measure(path.absolute(), given.store)
             print(f"| {path.stem} | {seconds:.0f} | {peak / 2**20:.0f} | {slowest:.0f} s: `{line[:60]}` |", flush=True)
 
 

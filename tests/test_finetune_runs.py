@@ -174,15 +174,19 @@ def test_interrupted_run_ends_with_the_same_bits_as_an_unbroken_one(trained, tmp
     assert not (tmp_path / "adapter.checkpoints").exists()
 
 
-def test_checkpoints_of_other_settings_are_not_used(tmp_path, capsys):
-    folder = tmp_path / "adapter.checkpoints"
-    assert saving.prepare(folder, {"base": "a"}) is None
+def left_a_checkpoint(folder):
     (folder / "checkpoint-2").mkdir()
     (folder / "checkpoint-2/trainer_state.json").write_text('{"global_step": 2}')
-    assert saving.prepare(folder, {"base": "a"}) == folder / "checkpoint-2"
-    assert saving.prepare(folder, {"base": "b"}) is None
-    assert "starting anew" in capsys.readouterr().out
-    assert not (folder / "checkpoint-2").exists()
+
+
+def test_checkpoints_of_other_settings_are_not_used(tmp_path, capsys):
+    folder = tmp_path / "adapter.checkpoints"
+    saving.prepare(folder, {"base": "a"})
+    left_a_checkpoint(folder)
+    saving.prepare(folder, {"base": "a"})
+    assert "Going on" in capsys.readouterr().out and saving.last_checkpoint(folder) == folder / "checkpoint-2"
+    saving.prepare(folder, {"base": "b"})
+    assert "starting anew" in capsys.readouterr().out and not (folder / "checkpoint-2").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -192,13 +196,14 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert not (tmp_path / "adapter").exists()
 
 
-def test_a_run_that_goes_on_computes_with_as_many_threads(tmp_path):
+def test_a_run_that_goes_on_computes_with_as_many_threads_and_the_same_numbers(tmp_path):
     folder = tmp_path / "adapter.checkpoints"
-    saving.prepare(folder, {"base": "a"}, threads=7)
-    (folder / "checkpoint-2").mkdir()
-    (folder / "checkpoint-2/trainer_state.json").write_text('{"global_step": 2}')
-    saving.prepare(folder, {"base": "a"}, threads=1)
-    assert saving.threads_before(folder) == 7
+    saving.prepare(folder, {"base": "a"}, threads=7, dtype="bfloat16")
+    assert saving.noted(folder, {"base": "a"}) is None  # nothing to go on from yet
+    left_a_checkpoint(folder)
+    saving.prepare(folder, {"base": "a"}, threads=1, dtype="float32")
+    assert saving.noted(folder, {"base": "a"}) == {"threads": 7, "dtype": "bfloat16"}
+    assert saving.noted(folder, {"base": "b"}) is None
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):

@@ -44,6 +44,17 @@ def test_the_card_says_base_data_settings_losses_limits_licence_and_how_to_run(m
     assert "never run" in text and "not the file" not in text
 
 
+def test_what_was_learned_and_in_which_numbers_comes_from_the_manifest(model, adapter):
+    assert "the loss is on the assistant's words only" in finetune.write_model_card(model, adapter).read_text("utf-8")
+    manifest = artifacts.manifest_path(adapter)
+    made = json.loads(manifest.read_text())
+    made["settings"] |= {"dtype": "auto", "loss_on": "all"}
+    made["run"]["dtype"] = "bfloat16"
+    manifest.write_text(json.dumps(made))
+    text = finetune.write_model_card(model, adapter).read_text(encoding="utf-8")
+    assert "the loss is on every token" in text and "dtype: bfloat16" in text and "auto" not in text
+
+
 def test_the_modelfile_writes_the_format(model, adapter):
     text = finetune.write_model_card(model, adapter).read_text(encoding="utf-8")
     modelfile = text.split("```text\n")[1].split("\n```")[0]

@@ -6,6 +6,7 @@ trainer.py  transformers' Trainer with that loss
 training.py `train`: the settings of a profile, given to Trainer and peft; resumable
 saving.py   `Run`, the adapter, its manifest, and what was left by an interrupted run
 fastlora.py LoRA's layer, quicker on a processor than peft's
+precision.py float32 or bfloat16, by trying
 preflight.py what would spoil a run, found before its first step
 hardware.py processes, threads and free memory
 watching.py what is seen of a run while it goes on

@@ -17,11 +17,13 @@ class _Lora(torch.autograd.Function):
     """y = x Wᵀ + scale · drop(x) Aᵀ Bᵀ, for a frozen W; dropout's factor 1 / (1 - p) is kept in `ctx.scale`.
 
     x: (tokens, inputs) · W: (outputs, inputs) · A: (rank, inputs) · B: (outputs, rank)
+    x and W may be bfloat16; A and B are float32, as the optimizer wants them, and are rounded for the products only.
     """
 
     @staticmethod
     def forward(ctx, x, weight, a, b, scale, p):
         gone = dropped_places(x.numel(), p) if p else None
+        a, b = a.to(x.dtype), b.to(x.dtype)
         low = _without(x.clone(), gone) @ a.T if p else x @ a.T
         ctx.save_for_backward(x, weight, a, b, gone, low)
         ctx.scale = scale / (1 - p)
@@ -36,7 +38,7 @@ class _Lora(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).add_(_without(through_b @ a, gone))
-        return grad_x, None, grad_a, grad_b, None, None
+        return grad_x, None, grad_a.float(), grad_b.float(), None, None
 
 
 def dropped_places(size, p):
@@ -58,9 +60,9 @@ def _without(x, gone):
 
 
 def quicken(model):
-    """The model, whose LoRA layers now compute as above wherever all their numbers are float32 and have no bias.
+    """The model, whose LoRA layers now compute as above: on a base in float32 or bfloat16, where they have no bias.
 
-    Others (a quantized base, a base in bfloat16, whose LoRA numbers stay float32) go on as peft wrote them.
+    Others (a quantized base, one in float16) go on as peft wrote them.
     """
     from peft.tuners.lora.layer import Linear
 
@@ -71,8 +73,10 @@ def quicken(model):
 
 
 def _plain(layer):
-    weights = (layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight)
-    return layer.base_layer.bias is None and all(weight.dtype == torch.float32 for weight in weights)
+    ours = (layer.lora_A["default"].weight, layer.lora_B["default"].weight)
+    base = layer.base_layer
+    quick = base.bias is None and base.weight.dtype in (torch.float32, torch.bfloat16)
+    return quick and all(weight.dtype == torch.float32 for weight in ours)
 
 
 def _forward_of(layer):

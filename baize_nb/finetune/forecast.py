@@ -16,7 +16,8 @@ from .. import profiles
 from ..errors import CourseError
 
 GB = 1e9
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}  # of a weight in a linear layer
+# Bytes of a weight in a linear layer; "auto" at its most.
+BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
 GPU_ONLY = ("float16", *profiles.QUANTIZED)
 CHECKPOINTS = 3  # two are kept, and one more is there while it is written
 PROGRAM = {"processor": 0.65 * GB, "GPU": 1.0 * GB}  # Python with torch, transformers and peft; CUDA's own
@@ -175,7 +176,7 @@ def _kept(shape, profile, tokens):
     A quantized base checkpoints: it keeps the input of each block, and the rest for one block at a time.
     """
     inputs = sum(shape.matrices()[name][1] for name in profile.targets)
-    if profile.dtype == "float32":
+    if profile.dtype in ("auto", "float32"):
         block = 4 * (6 * shape.hidden + 2 * shape.key_value + 4 * shape.feed_forward) + 8 * profile.dropout * inputs
         return tokens * shape.layers * block
     block = 2 * (5 * shape.hidden + 2 * shape.key_value + 3 * shape.feed_forward)
@@ -187,7 +188,7 @@ def _kept(shape, profile, tokens):
 
 def _scores(shape, dtype, tokens):
     """Bytes of the scores over the vocabulary, of their logarithms and of both gradients, for the learned tokens."""
-    return tokens * shape.vocabulary * (4 * 4 + (0 if dtype == "float32" else 2))
+    return tokens * shape.vocabulary * (4 * 4 + (0 if dtype in ("auto", "float32") else 2))
 
 
 def _work(shape, profile, lengths, learned):

@@ -92,9 +92,13 @@ def _training(trained):
         if key in run
     }
     facts = losses | {name: run.get(name) for name in ("steps", "tokens", "seconds")}
+    settings = trained.get("settings") or {}
+    if "dtype" in run:  # in `settings` it may be "auto"
+        settings = settings | {"dtype": run["dtype"]}
+    learned = "every token, as Baize did" if settings.get("loss_on") == "all" else "the assistant's words only"
     return (
-        "## How it was trained\n\nLoRA, by Baize's recipe; the loss is on the assistant's words only.\n\n"
-        f"{_facts(trained.get('settings') or {})}\n\nLosses are means in nats per token.\n\n{_facts(facts)}"
+        f"## How it was trained\n\nLoRA, by Baize's recipe; the loss is on {learned}.\n\n"
+        f"{_facts(settings)}\n\nLosses are means in nats per token.\n\n{_facts(facts)}"
     )
 
 

@@ -28,6 +28,7 @@ class Run:
     steps    : optimizer steps. tokens : tokens trained on, without padding. seconds : of this run's training,
                looks at the held-out loss included; where it was resumed, since then.
     processes, threads : how many shared the work, and PyTorch's threads in each; the last bits depend on both.
+    dtype    : of the frozen base model's numbers while training.
     """
 
     adapter: Path
@@ -40,6 +41,7 @@ class Run:
     seconds: float = 0.0
     processes: int = 1
     threads: int = 1
+    dtype: str = "float32"
 
 
 def recipe(train, validation, base, profile):
@@ -74,30 +76,29 @@ def finished(out, wanted):
         return None  # no manifest, or not one of ours: train
 
 
-def prepare(folder, wanted, threads=None):
-    """Make the checkpoint folder ready; return the checkpoint to resume from, or None to start anew.
+def prepare(folder, wanted, **began):
+    """Make the checkpoint folder ready: leave what a run of the same recipe can go on from, else start anew.
 
-    threads : how many a new run computes with; noted for one that goes on from it, see `threads_before`.
+    began : what a new run begins with and one that goes on from it has to keep, see `noted`.
     """
-    mark = folder / "recipe.json"
-    try:
-        same = json.loads(mark.read_text(encoding="utf-8"))["wanted"] == wanted
-    except (OSError, ValueError, KeyError):
-        same = False
-    last = last_checkpoint(folder) if same else None
-    if last is not None:
+    last = last_checkpoint(folder)
+    if noted(folder, wanted) is not None:
         print(f"Going on from {artifacts.show(last)}, which an interrupted run of the same data and settings left.")
-        return last
-    if last_checkpoint(folder) is not None:
+        return
+    if last is not None:
         print(f"{artifacts.show(folder)} came from other data or settings: starting anew.")
     shutil.rmtree(folder, ignore_errors=True)
-    artifacts.write_text(mark, json.dumps({"wanted": wanted, "threads": threads}, indent=2) + "\n")
-    return None
+    artifacts.write_text(folder / "recipe.json", json.dumps({"wanted": wanted, **began}, indent=2) + "\n")
 
 
-def threads_before(folder):
-    """Threads that the run began with whose checkpoints lie in this folder, or None where it does not say."""
-    return json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["threads"]
+def noted(folder, wanted):
+    """What an interrupted run of the same recipe that left a checkpoint here began with; None where there is none."""
+    try:
+        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        same = recipe.pop("wanted") == wanted
+    except (OSError, ValueError, KeyError):
+        return None
+    return recipe if same and last_checkpoint(folder) else None
 
 
 def last_checkpoint(folder):

@@ -8,16 +8,18 @@ beforehand (preflight.py), what is printed on the way (watching.py).
 import shutil
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from .. import artifacts, models, profiles
 from ..errors import CourseError
-from . import hardware, preflight, saving
+from . import hardware, precision, preflight, saving
 from .fastlora import quicken
 from .tokens import encode_all
 from .trainer import SEED, AssistantTrainer
@@ -54,6 +56,7 @@ def train(train, validation, base="embedded", out=None, profile=None, sources=()
 def _train(train, validation, out, wanted, base, profile, sources, on_step):
     """`train`, for a run that is not there yet."""
     everyone = PartialState(cpu=_on_cpus())  # with several GPUs: gives each process its own, before a model is loaded
+    profile = replace(profile, dtype=_dtype(profile, _checkpoints(out), wanted))
     preflight.memory(profile, base, train)
     model, tokenizer = models.load(base, profile.dtype)
     encoded = {}
@@ -109,7 +112,7 @@ def _fit(model, tokenizer, encoded, out, profile, wanted, on_step):
     """Run Trainer to the end; return the Run, whose adapter is still to be saved."""
     folder = _checkpoints(out)
     arguments = _arguments(folder, profile)
-    resume, threads = _resume(folder, wanted, arguments)
+    resume, threads = _resume(folder, wanted, arguments, profile.dtype)
     watching = Watching(on_step)
     trainer = AssistantTrainer(
         model=model,
@@ -138,20 +141,28 @@ def _fit(model, tokenizer, encoded, out, profile, wanted, on_step):
         seconds=round(time.monotonic() - start, 1),
         processes=hardware.processes(),
         threads=threads,
+        dtype=profile.dtype,
     )
 
 
-def _resume(folder, wanted, arguments):
+def _resume(folder, wanted, arguments, dtype):
     """(checkpoint to go on from or None, threads to compute with). The first process looks; the others then see."""
     everyone = PartialState()  # what TrainingArguments has set up
     threads = hardware.free_cores(torch.get_num_threads())
     if everyone.is_main_process:
-        saving.prepare(folder, wanted, threads)
+        saving.prepare(folder, wanted, threads=threads, dtype=dtype)
     everyone.wait_for_everyone()
     resume = saving.last_checkpoint(folder)
     arguments.eval_on_start = resume is None
     # Sums depend in their last bits on how they are shared out: a run that goes on computes with as many threads.
-    return resume, min(saving.threads_before(folder) or threads, torch.get_num_threads())
+    before = saving.noted(folder, wanted) or {}
+    return resume, min(before.get("threads") or threads, torch.get_num_threads())
+
+
+def _dtype(profile, folder, wanted):
+    """The dtype to train in: of a run that is to go on, or as the first process finds it best."""
+    before = saving.noted(folder, wanted) or {}
+    return broadcast_object_list([before.get("dtype") or precision.choose(profile.dtype)])[0]
 
 
 def _on_cpus():
