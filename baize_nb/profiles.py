@@ -53,6 +53,7 @@ class Profile:
     # 07 self-distillation
     sdf_prompts: int  # prompts that are answered several times; the paper does not say how many
     candidates: int  # sampled replies to each
+    sdf_floor: int  # points of 100 that the best reply to a question needs to be trained on
     sdf_max_length: int  # tokens per dialogue of the second training
 
     def table(self):
@@ -86,6 +87,7 @@ LAPTOP = Profile(
     eval_prompts=60,
     sdf_prompts=64,
     candidates=4,
+    sdf_floor=80,  # by the rules, a reply that was cut off has 75 at most
     sdf_max_length=512,
 )
 
@@ -104,6 +106,7 @@ CI = replace(
     reply_tokens=48,
     eval_prompts=10,
     sdf_prompts=6,
+    sdf_floor=0,  # so little trained, it may have no good reply at all
     sdf_max_length=192,
 )
 

@@ -212,7 +212,7 @@ def test_an_empty_reply_is_remembered_but_not_read_again(base, tokenizer):
     script = iter(tokenizer(" [|Human|] And snow?").input_ids)
     chat._reader.logits = lambda ids: 99 * torch.nn.functional.one_hot(torch.tensor(next(script)), 49152).float()
     assert chat.answer("Anything?") == ""
-    assert chat.last.end == "stop"
+    assert chat.last.end == "marker"
     assert [m["content"] for m in chat.messages] == ["Anything?", ""]
     assert "Anything?" not in chat.prompt("Next?")
 
@@ -241,7 +241,7 @@ def test_a_marker_ends_the_reply_and_is_never_shown(base, tokenizer):
 
     chat._reader.logits = scripted
     pieces = list(chat.stream("What is rain?"))
-    assert "".join(pieces) == "Rain is water. [x]" and chat.last.end == "stop"
+    assert "".join(pieces) == "Rain is water. [x]" and chat.last.end == "marker"
     assert len(start) < len(script)
 
 

@@ -68,7 +68,7 @@ def test_a_released_model_stops_at_the_next_marker(folder):
     size = len(chat.tokenizer)
     chat._reader.logits = lambda ids: torch.nn.functional.one_hot(torch.tensor(next(script)), size) * 99.0
     assert chat.answer("What is rain?") == "Water that falls."
-    assert chat.last.end == "stop" and chat.stops == STOPS
+    assert chat.last.end == "marker" and chat.stops == STOPS
 
 
 def test_the_guard_and_the_settings_can_be_ones_own(folder):

@@ -160,7 +160,7 @@ def test_no_half_marker_is_shown_and_characters_are_whole(tokenizer):
     with saying(" Rain 雪", " is", " 🎉 [x] \n[|Hu", "man|] And", " snow?", usage=(30, 7)) as url:
         chat = EndpointSession(Teacher(url, "m"), tokenizer)
         pieces = list(chat.stream("What?"))
-    assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "stop"
+    assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "marker"
     assert not any("[|" in piece for piece in pieces)
 
 

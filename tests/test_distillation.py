@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY
 
-from baize_nb import artifacts, corpus, distillation, evaluation, finetune, models, teacher
+from baize_nb import artifacts, corpus, distillation, evaluation, finetune, models, profiles, teacher
 from baize_nb.distillation import Candidate, Trial, judging, rules
 from baize_nb.distillation.choosing import FLOOR
 from baize_nb.plots import distillation as figures
@@ -90,6 +90,7 @@ def test_a_reply_that_ended_in_a_marker_was_neither_closed_nor_clean():
 
 def test_a_reply_that_was_cut_off_never_reaches_the_floor():
     assert distillation.total(distillation.earned(QUESTION, GOOD, "limit")) == 75 < FLOOR
+    assert profiles.get("laptop").sdf_floor == FLOOR
 
 
 @given(st.text(), st.text(), st.sampled_from(["stop", "limit", "marker", "stopped"]))

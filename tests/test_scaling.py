@@ -204,6 +204,20 @@ def test_a_relay_hands_faults_on():
             post(f"{counter.url}/completions", {})
 
 
+@pytest.mark.parametrize("body", [b"", b'{"n": '])
+def test_a_relay_does_not_count_who_was_killed_in_mid_sentence(body):
+    async def answer(path, _):
+        return Answer(completion(path))
+
+    with serving(answer) as url, relay.counting(url) as counter:
+        with socket.create_connection(("127.0.0.1", int(counter.url.split(":")[2].split("/")[0])), timeout=20) as line:
+            line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n" + body)
+            line.shutdown(socket.SHUT_WR)
+            assert line.recv(1) == b"", "the relay hung up, and said nothing"
+        post(f"{counter.url}/completions", {"n": 1})
+    assert (counter.asked, counter.twice) == (1, 0)
+
+
 # Training in several processes
 
 

@@ -18,7 +18,8 @@ from .screen import STOPS, Screen
 class Reply(NamedTuple):
     """How a reply went. tokens: sampled; seconds: from the question to the end, reading the prompt included.
 
-    end   : "stop" (the model closed its turn), "limit" (`max_new_tokens`) or "stopped" (by a person, or by an error).
+    end   : "stop" (the model closed its turn by its stop token), "marker" (it began to write the other's turn), "limit"
+            (`max_new_tokens`) or "stopped" (by a person, or by an error).
     first : seconds to the first token; None where none came.
     """
 
@@ -186,7 +187,7 @@ class Conversation:
             if piece := draft.screen.push(text):
                 yield piece
             if draft.screen.closed or self._stopping.is_set():
-                draft.end = "stop" if draft.screen.closed else "stopped"
+                draft.end = "marker" if draft.screen.closed else "stopped"
                 return
         draft.end = "stopped" if self._stopping.is_set() else "limit"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import artifacts
 from ..errors import CourseError
 
-ENDS = ("stop", "limit", "stopped")
+ENDS = ("stop", "marker", "limit", "stopped")
 
 
 def window(messages, room, length):

@@ -66,14 +66,14 @@ _RANDOM = "no random numbers are needed: the answer is exact."
 _MEAN = "one draw gives the mean of all scores; the best of two draws is more. Where does n come in?"
 _MOST = "the highest score is what you get with endless draws; with n draws you may miss it."
 _PUT_BACK = "each draw is made from all scores, so the same one can come twice: (i / m) ** n."
-_AT_MOST = "sort the m scores. All n draws are at most the i-th smallest with the probability (i / m) ** n."
+_AT_MOST = "sort the m scores. What is the chance that one draw is at most the i-th smallest? And that all n draws are?"
 
 
 def expected_best(function):
     """Exercise 2: function(scores, n) -> the best of n scores drawn from the list, with replacement, on average."""
     name = "expected_best"
     more = (
-        "the best is exactly the i-th smallest with the probability (i / m) ** n - ((i - 1) / m) ** n.",
+        "all n draws are at most the i-th smallest: (i / m) ** n. How likely is it that the best of them is it?",
         "sum(s * ((i / m) ** n - ((i - 1) / m) ** n) for i, s in enumerate(sorted(scores), start=1))",
     )
     for scores, n in (([10, 20], 1), ([20, 10], 2), ([50, 50], 3), ([4, 1, 3, 2], 2), ([10, 80, 60, 20, 60], 4)):

@@ -39,7 +39,7 @@ def batch_files(answer):
     return report("batch_files", problem, hints)
 
 
-_BY_NAME = 'a shard is done if its file is there: f"{name}.parquet" in files.'
+_BY_NAME = "a shard is done if its file is among `files`: ask that of each shard, and keep those where it is not."
 _TORN = "a name with something behind it, .00001.parquet.x7k2, is a file that was being written: not done."
 _EXACT = "compare whole names: 00001 is not 000010."
 _ORDER = "give the names back as a list, in the order of the shards."

@@ -27,7 +27,7 @@ def largest_even(answer, pool):
 _SOME_NUMBER = "try numbers in `seeds.sample(uneven, n)`, and count the sources of what comes back."
 _RUNS_DRY = "too many: the counts stay equal until one source has nothing left to give."
 _A_MULTIPLE = "the number must be a multiple of the number of sources."
-_GO_HIGHER = "even, and there is room above: even the smallest source has more to give."
+_GO_HIGHER = "each source gives as many as the others, and there is room above: the smallest has more to give."
 
 
 def _largest_even_problem(n, pool):
@@ -42,7 +42,11 @@ def _largest_even_problem(n, pool):
     if len(counts) < len(sizes) or len(set(counts.values())) > 1:
         problem = f"with {n}, the sources give {sorted(counts.values())}: not the same."
         return problem, _RUNS_DRY if n > largest else _A_MULTIPLE
-    return (f"{n} is even, but it is not the largest number that is.", _GO_HIGHER) if n < largest else ("", "")
+    return (
+        (f"With {n} each source gives the same, but {n} is not the largest number with which that is so.", _GO_HIGHER)
+        if n < largest
+        else ("", "")
+    )
 
 
 def even_split(answer):

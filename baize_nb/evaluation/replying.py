@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
-from ..chat import EndpointSession, release, side_by_side
+from ..chat import EndpointSession, side_by_side
 from ..selfchat.journal import Journal
 
 
@@ -59,20 +59,11 @@ def reply(sessions, prompts, path=None):
 
 
 def _ask(session, prompt):
-    """One Reply. The session would end a reply at a marker as at a stop token; here the two are told apart."""
+    """One Reply."""
     session.clear()
     session.messages = [dict(message) for message in prompt.messages[:-1]]
-    markers, session.stops, said, leaked = session.stops, (), "", False
-    try:
-        with contextlib.closing(session.stream(prompt.question)) as pieces:
-            for piece in pieces:
-                said, leaked = said + piece, release(said + piece, markers)[2]
-                if leaked:
-                    break
-    finally:
-        session.stops = markers
-    text = release(said, markers)[0].rstrip() if leaked else said
-    return Reply(prompt.id, text, "marker" if leaked else session.last.end, session.last.tokens)
+    text = session.answer(prompt.question)
+    return Reply(prompt.id, text, session.last.end, session.last.tokens)
 
 
 def _key(session, prompt):

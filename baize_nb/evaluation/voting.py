@@ -30,12 +30,12 @@ class Recorded(Conversation):
         return 0
 
     def _write(self, messages):
-        """The reply whole, and the sign that the model closed its turn, where it did."""
+        """The reply whole, and the sign that it is over, where no limit cut it."""
         reply = self.replies.get(messages[-1]["content"])
         if reply is None:
             raise CourseError("There is no recorded reply to this question. Copy one of the prompts, word for word.")
         yield reply.text, reply.tokens
-        if reply.end == "stop":
+        if reply.end != "limit":
             yield None, 0
 
 

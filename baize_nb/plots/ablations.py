@@ -35,7 +35,7 @@ def kept(losses, shares):
     """
     fig, (left, right) = style.figure(7, 2.8, columns=2)
     left.bar(range(1, len(shares) + 1), [100 * share for share in shares], **style.bars(1))
-    style.label(left, "The update's size", "direction, largest first", "% of the whole, squared")
+    style.label(left, "The update's size", "direction, largest first", "share of the squared size, %")
     right.plot(*zip(*losses, strict=True), **style.line(0))
     for place, (x, y) in enumerate(losses):
         if place in (0, len(losses) - 1):

@@ -13,7 +13,7 @@ def intervals(models, titles, columns=3):
     """A small panel per measure, in each a line per model: the number as a mark, its interval as a bar.
 
     models : {model: {measure: (value, low, high)}}. titles : {measure: title of its panel}, which also sets the order.
-    The models stand in the order given, each with a mark of its own.
+    The models stand in the order given, each with a mark of its own. Shares all have one scale, from 0 to 1.
     """
     rows = math.ceil(len(titles) / columns)
     height = rows * (0.75 + 0.22 * len(models)) + 0.2
@@ -25,6 +25,8 @@ def intervals(models, titles, columns=3):
             ax.plot([value], [place], style.line(place)["marker"], color=style.DARK, markersize=6)
         ax.set_yticks(range(len(models)), list(models))
         ax.set_ylim(len(models) - 0.5, -0.5)
+        if all(found[measure][1] >= 0 and found[measure][2] <= 1 for found in models.values()):
+            ax.set_xlim(-0.03, 1.03)
         ax.grid(axis="x", color=style.PALE)
         style.label(ax, title)
         ax.title.set_fontsize(10)

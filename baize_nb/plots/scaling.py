@@ -20,7 +20,8 @@ def cost(plans):
     fig, (left, right) = style.figure(7.6, 3.6, columns=2)
     for number, (name, found) in enumerate(lines.items()):
         sizes = [plan.dialogues for plan in found]
-        left.plot(sizes, [plan.longest for plan in found], label=name, **style.line(number))
+        label = name if found[-1].usd else f"{name} (no dollars)"
+        left.plot(sizes, [plan.longest for plan in found], label=label, **style.line(number))
         if found[-1].usd:
             right.plot(sizes, [plan.usd for plan in found], **style.line(number))
     _marked(left, _MARKS)

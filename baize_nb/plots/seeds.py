@@ -66,15 +66,18 @@ def shares(counts):
 
 
 def overlap(names, matrix):
-    """A square of shares (0 to 1), one row and one column a source; the darker, the more they have in common.
+    """A square of shares, one row and one column a source; the darker, the more they have in common.
 
     names : sources. matrix : one list of shares per source, in the order of `names`.
     """
     fig, ax = style.figure(7, 0.8 + 0.55 * len(names))
-    ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    most = max(map(max, matrix))
+    ax.imshow(matrix, cmap="Greys", vmin=0, vmax=most, aspect="auto")
     for row, values in enumerate(matrix):
         for column, value in enumerate(values):
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
+            ax.text(
+                column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > most / 2 else "black"
+            )
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0, labelsize=8)

@@ -17,6 +17,7 @@ from .worker import follow
 
 _ENDED = {
     "stop": "the model closed its turn",
+    "marker": "ended where the model began your next turn",
     "limit": "cut at the token limit",
     "stopped": "stopped",
 }
