@@ -7,9 +7,12 @@ Built in notebook 05.
 import contextlib
 import copy
 import threading
+import weakref
 
 # Two sessions may share a model, and one of them may want it without its adapter.
 _ONE_AT_A_TIME = threading.Lock()
+# What readers read with, as long as one of them lives: many sessions of one model share one copy of its weights.
+_SUMMED = weakref.WeakValueDictionary()
 
 
 class Interrupted(Exception):
@@ -41,7 +44,7 @@ class Reader:
         import torch
 
         if self._model is None:  # only now: a session that is never asked needs no second copy of the weights
-            self._model = without_lora(self._given, self.adapter)
+            self._model = _shared(self._given, self.adapter)
         cache = self._rewind(_common(self._ids, ids[:-1]))  # at least one token is new: logits come from reading
         new = torch.tensor([ids[len(self._ids) :]], device=self._given.device)
         known, self._ids, self._cache = self._ids, [], None  # an interrupt while reading leaves half a cache: drop it
@@ -101,6 +104,20 @@ def _empty_cache(config, interrupted):
     cache = DynamicCache(config=config)
     cache.layers = [Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def _shared(model, adapter):
+    """`without_lora`, made once for all readers of a model whose LoRA layers are the same and in the same state."""
+    if not hasattr(model, "peft_config"):
+        return model
+    # PyTorch counts the changes of each tensor: after another training step the sum is another one.
+    changes = sum(weight._version for name, weight in model.named_parameters() if ".lora_" in name)
+    # A reader keeps its model, so no other model can have that id meanwhile.
+    key = id(model), adapter, changes, *model.active_adapters
+    twin = _SUMMED.get(key)
+    if twin is None:
+        twin = _SUMMED[key] = without_lora(model, adapter)
+    return twin
 
 
 def without_lora(model, adapter=True):

@@ -1,8 +1,10 @@
 """ChatSession: the prompt is the training text, a reply ends where it should, nothing typed can pass for a role."""
 
+import gc
 import runpy
 import signal
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -333,6 +335,29 @@ def test_a_model_without_lora_layers_says_the_same_and_leaves_the_other_as_it_wa
     shared = {p.data_ptr() for p in model.parameters()}
     assert all(p.data_ptr() in shared for p in plain[False].parameters())
     assert plain[True].lm_head.weight is model.get_base_model().lm_head.weight
+
+
+def test_sessions_of_one_model_share_the_summed_weights_until_the_model_changes(tuned):
+    model = tuned[0]
+    sessions = [session(tuned, max_new_tokens=3) for _ in range(2)]
+    said = [chat.answer("ping") for chat in sessions]
+    first, second = (chat._reader._model for chat in sessions)
+    assert first is second is not model and said[0] == said[1]
+    other = session(tuned, adapter=False)
+    other.answer("ping")
+    assert other._reader._model is not first
+    weight = next(p for name, p in model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        weight.add_(1.0)
+    later = session(tuned, max_new_tokens=3)
+    later.answer("ping")
+    with torch.no_grad():
+        weight.sub_(1.0)
+    assert later._reader._model is not first
+    gone = weakref.ref(first)
+    del first, second, sessions, said
+    gc.collect()
+    assert gone() is None, "the sum went with the last session that used it"
 
 
 def test_half_precision_weights_are_left_alone(base):
