@@ -23,7 +23,7 @@ def choose(dtype):
         return "float32"
     ratio = times_as_fast()
     chosen = "bfloat16" if ratio >= MARGIN else "float32"
-    print(f"dtype   {chosen}; on this processor bfloat16 is {ratio:.1f} times as fast as float32")
+    print(f"dtype   {chosen}; on this processor bfloat16 is {ratio:.2g} times as fast as float32")
     return chosen
 
 

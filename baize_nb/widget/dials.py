@@ -25,8 +25,7 @@ class Dials:
         self.switch = widgets.ToggleButton(description="Settings", icon="sliders", layout={"width": "auto"})
         self.switch.tooltip = "Show or hide how this model draws its words"
         self.switch.observe(self._fold, "value")
-        self.box = widgets.VBox([dial.box for dial in dials])
-        self._fold()
+        self.box = widgets.VBox([dial.box for dial in dials], layout={"display": "none"})
 
     def show(self, session):
         """Take the values of `session`; from now on a slider sets this one."""
