@@ -28,7 +28,7 @@ help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
 	@echo 'make course BEYOND=1      the notebooks beyond the article as well (06-08)'
 	@echo 'make course PROFILE=ci    the same with a handful of dialogues, in a few minutes'
-	@echo 'make lab                  open JupyterLab on the first notebook'
+	@echo 'make lab                  open JupyterLab on the first notebook; ARGS=--no-browser prints its address only'
 	@echo 'make test                 all tests; every notebook is run'
 	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
 	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
@@ -46,7 +46,7 @@ course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
 	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course $(if $(BEYOND),--beyond)
 
 lab: $(VENV)/course.stamp
-	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) $(LAB_ROOT) '$(NOTEBOOK)'
+	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) $(LAB_ROOT) $(ARGS) '$(NOTEBOOK)'
 
 # Two processes of one thread each: two of two threads on two cores would wait for each other most of the time.
 # The notebooks share one fresh folder and run in the order of their names, as the course does. No key is used.

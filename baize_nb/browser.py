@@ -121,7 +121,10 @@ class Browser:
         self.position.disabled = len(self.found) < 2
         self.back.disabled, self.forth.disabled = place == 1, place >= len(self.found)
         if not self.found:
-            self.where.value, self.view.value = "no dialogue", "<p>Nothing found. Clear the search box.</p>"
+            self.where.value, self.view.value = (
+                "no dialogue",
+                "<p>Nothing found. Clear the search box, or choose all sources and all rules.</p>",
+            )
             return
         dialogue = self.found[place - 1]
         self.where.value = f"{place} of {len(self.found)}"

@@ -192,6 +192,9 @@ def summary(folder):
         if before is not None and after is not None:
             lines.append(f"Held-out loss: {before:.3f} → {after:.3f} (lower is better)")
     if answers.is_file():
+        if folder.name == "ci":
+            few = "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
+            lines.append(few)
         lines += [_told(key, text) for key, text in _json(answers).items() if key in ("question", "before", "after")]
     if (folder / "notebooks").is_dir():
         lines += _next(folder)
@@ -202,10 +205,6 @@ def _next(folder):
     """Lines on what to do now. The folder of artifacts has the profile's name."""
     lab = f"make lab PROFILE={folder.name}"
     lines = [f"To do it yourself: {lab}", f"To see an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…"]
-    if folder.name == "ci":
-        lines.append(
-            "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
-        )
     return lines
 
 

@@ -5,7 +5,6 @@ A child, not a thread of the kernel: it can be ended at any moment, even in mid-
 its parent is gone, however the parent went (exit, exception, kernel restart, kill -9), since its standard input closes.
 """
 
-import atexit
 import json
 import os
 import queue
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 
 from .errors import CourseError
 
@@ -43,13 +43,14 @@ class Engine:
             text=True,
             env=WAITING | os.environ,
         )
-        atexit.register(self.close)
+        # Also where nobody closes it: at the end of Python, or when a cell that starts a teacher is run once more.
+        self._finish = weakref.finalize(self, _end, self._process, self._log)
         self.url = self._address() + "/v1"
 
     def _address(self):
         """Wait for the one line in which the child says where it listens."""
         lines = queue.Queue()
-        threading.Thread(target=self._listen, args=(lines,), daemon=True).start()
+        threading.Thread(target=_listen, args=(self._process.stdout, lines), daemon=True).start()
         try:
             address = lines.get(timeout=START_SECONDS)
         except queue.Empty:
@@ -65,21 +66,26 @@ class Engine:
             )
         return address
 
-    def _listen(self, lines):
-        """Read the child's output to its end; None stands for a child that ended without an address."""
-        for line in self._process.stdout:
-            if line.startswith("http://"):
-                lines.put(line.strip())
-        lines.put(None)
-
     def close(self):
         """End the engine and free its port and memory. May be called twice."""
-        atexit.unregister(self.close)
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._log.close()
+        self._finish()
+
+
+def _listen(stdout, lines):
+    """Read the child's output to its end; None stands for a child that ended without an address."""
+    for line in stdout:
+        if line.startswith("http://"):
+            lines.put(line.strip())
+    lines.put(None)
+
+
+def _end(process, log):
+    """End the child and free its port and memory."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    process.stdin.close()
+    log.close()
 
 
 def _threads():

@@ -74,9 +74,18 @@ def test_exception_inside_with_releases_the_engine():
     assert not answers(model.base_url)
 
 
+def test_a_teacher_that_is_started_again_ends_the_one_before():
+    """A cell that is run once more: the name gets a new teacher, and nothing else holds the old one."""
+    model = teacher.embedded(slots=1)
+    before = model.base_url
+    model = teacher.embedded(slots=1)
+    assert answers(model.base_url) and not answers(before)
+    model.close()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal; on Windows the pipe closes the same way")
 def test_engine_ends_when_its_process_is_killed():
-    code = "from baize_nb import teacher; print(teacher.embedded(slots=1).base_url, flush=True); input()"
+    code = "from baize_nb import teacher; m = teacher.embedded(slots=1); print(m.base_url, flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = process.stdout.readline().strip()
     assert answers(url)

@@ -1,5 +1,6 @@
 """ChatWidget without a browser: what its buttons do, and that nothing a person wrote is ever lost."""
 
+import asyncio
 import json
 import re
 import signal
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from baize_nb import markdown
 from baize_nb.chat import ChatSession
-from baize_nb.widget import ChatWidget
+from baize_nb.widget import ChatWidget, face
 
 
 def session(base, **options):
@@ -41,6 +42,23 @@ def test_enter_sends_and_nothing_warns(base):
         chat.text.value = "What is rain?"
         press_enter(chat.text)
     assert len(chat.session.messages) == 2
+
+
+def test_the_last_letters_of_a_fast_typist_are_waited_for(base):
+    """A page tells of Enter at once, and of letters when the kernel has taken the ones before."""
+    chat = ChatWidget(session(base), threaded=False)
+
+    async def page():
+        chat.text.value = "What is"
+        press_enter(chat.text)
+        for late in ("What is rain", "What is rain?"):
+            await asyncio.sleep(face.SETTLED / 2)
+            assert chat.session.messages == []
+            chat.text.value = late
+        await asyncio.sleep(3 * face.SETTLED)
+
+    asyncio.run(page())
+    assert chat.session.messages[0]["content"] == "What is rain?" and chat.text.value == ""
 
 
 def test_typing_without_enter_and_an_empty_line_send_nothing(base):

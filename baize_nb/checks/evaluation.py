@@ -72,6 +72,7 @@ def _wrong_bootstrap(answer):
     """(problem, hint), ("", "") where nothing is wrong."""
     for statistic in (mean, sum):
         found, problem = attempt(answer, list(_VALUES), statistic)
+        found = found.tolist() if hasattr(found, "tolist") else found  # NumPy's arrays are as good
         if not problem and not (isinstance(found, (tuple, list)) and len(found) == 2):
             problem = f"it should return two numbers, (low, high); it returned {found!r}."
         if problem:

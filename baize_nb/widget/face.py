@@ -3,11 +3,15 @@
 Knows: ipywidgets. Does not know: what is sent to whom.
 """
 
+import asyncio
+
 import ipywidgets as widgets
 
 from ..errors import CourseError
 from . import bubbles
 from .worker import Worker
+
+SETTLED = 0.15  # seconds without another letter, after Enter
 
 
 class Face:
@@ -43,7 +47,24 @@ class Face:
         """Enter in the text line. (`Text.on_submit` is deprecated; observing `value` would also send when one clicks
         elsewhere.)"""
         if content.get("event") == "submit":
+            self._when_settled(self.text.value)
+
+    def _when_settled(self, seen):
+        """Send as soon as no more letters come: a page tells of Enter at once, but of letters only after the kernel has
+        taken the ones before, so that a fast typist's last ones arrive late."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no page: code drives the widget
             self._on_send()
+            return
+        loop.call_later(SETTLED, self._send_if_settled, seen)
+
+    def _send_if_settled(self, seen):
+        """Send, where the line still says what it said a moment ago; else look again."""
+        if self.text.value == seen:
+            self._on_send()
+        else:
+            self._when_settled(self.text.value)
 
     def _tell(self, error):
         """Show an error in the status line. One of ours is a sentence; of another one the kind matters too."""
