@@ -18,8 +18,8 @@ import textwrap
 import time
 from pathlib import Path
 
-from . import artifacts, models, notebooks, profiles
-from .errors import CourseError
+from . import common, models, notebooks, profiles
+from .common import CourseError
 from .progress import Progress, clock
 
 READS = {
@@ -85,7 +85,7 @@ def run(paths):
     # Kernels have notebooks/ as their working folder: a relative BAIZE_RUNS would mean another place there.
     if os.environ.get("BAIZE_RUNS"):
         os.environ["BAIZE_RUNS"] = str(Path(os.environ["BAIZE_RUNS"]).expanduser().absolute())
-    folder = artifacts.runs()
+    folder = common.runs()
     print(f"Profile {profile.name}; everything is written to {_shown(folder)}/", flush=True)
     with _alone(folder):
         if profile.base == "embedded":
@@ -148,9 +148,9 @@ def fingerprint(path):
     """Hex SHA-256 of all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
     digest = hashlib.sha256()
     package = sorted(Path(__file__).parent.rglob("*.py"))
-    read = [artifacts.runs() / name for name in READS.get(path.stem, ())]
+    read = [common.runs() / name for name in READS.get(path.stem, ())]
     for file in [path, *package, *(f for r in read for f in _contents(r))]:
-        digest.update(f"{file.name} {artifacts.sha256(file)}\n".encode())
+        digest.update(f"{file.name} {common.sha256(file)}\n".encode())
     if path.stem not in LEAVES_THE_TEACHER_ALONE:
         settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
         digest.update(json.dumps([*settings, bool(os.environ.get("OPENAI_API_KEY"))]).encode())
@@ -164,7 +164,7 @@ def _contents(path):
 
 def _finished(copy, state):
     """Whether a former run finished this notebook in the same state, and what it wrote is still there."""
-    if not all((artifacts.runs() / name).exists() for name in WRITES.get(copy.stem, ())):
+    if not all((common.runs() / name).exists() for name in WRITES.get(copy.stem, ())):
         return False
     try:
         return json.loads(copy.read_text(encoding="utf-8"))["metadata"]["baize"]["fingerprint"] == state

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import weakref
 
-from .errors import CourseError
+from .common import CourseError
 
 # OpenMP's threads spin while they wait for each other, by default for very long. Alone on the machine that does no
 # harm, but beside any other busy program (a browser, a second notebook) inference becomes many times slower. A short

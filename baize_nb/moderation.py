@@ -9,7 +9,7 @@ import re
 from math import sqrt
 from typing import NamedTuple
 
-from . import artifacts
+from . import common
 from .chat import side_by_side
 
 KINDS = ("decline", "answer", "fact", "today")
@@ -78,8 +78,8 @@ def load(*kinds, path=None):
 
     path : a file of your own in the same form. Raises CourseError, with file and line, for a line that is no prompt.
     """
-    path = path or artifacts.DATA / "prompts" / "moderation.jsonl"
-    found = artifacts.read_lines(path, _prompt, "prompt")
+    path = path or common.DATA / "prompts" / "moderation.jsonl"
+    found = list(common.read_jsonl(path, _prompt, "prompt"))
     return [prompt for prompt in found if prompt.kind in (kinds or KINDS)]
 
 

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import artifacts
-from .errors import CourseError
+from . import common
+from .common import CourseError
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 METADATA = {
@@ -51,18 +51,16 @@ def read(path):
     try:
         return nbformat.read(path, as_version=4)
     except OSError as error:
-        raise CourseError(f"Cannot read the notebook {artifacts.show(path)} ({error.strerror}).") from error
+        raise CourseError(f"Cannot read the notebook {common.show(path)} ({error.strerror}).") from error
     except (ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
-        raise CourseError(
-            f"{artifacts.show(path)} is no whole notebook. Get it back from git, then try again."
-        ) from error
+        raise CourseError(f"{common.show(path)} is no whole notebook. Get it back from git, then try again.") from error
 
 
 def write(notebook, path):
     """Write a notebook whole or not at all. Raises CourseError where the disk does not let us."""
     import nbformat
 
-    artifacts.write_text(path, nbformat.writes(notebook) + "\n")
+    common.write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def execute(notebook, folder, limit=None, on_cell=lambda done, total: None):
@@ -207,7 +205,7 @@ def main(arguments):
     paths = [Path(a).absolute() for a in arguments if a != "--form"] or sorted(FOLDER.glob("[0-9]*.ipynb"))
     try:
         for path in paths:
-            print(artifacts.show(path), flush=True)
+            print(common.show(path), flush=True)
             refresh(path, run)
     except CourseError as error:
         print(error, file=sys.stderr)

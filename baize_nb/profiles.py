@@ -4,10 +4,9 @@ Knows: how big each stage is on which machine. Does not know: how a stage works.
 `ci` and `laptop` are run by this repository's tests; `colab` and `paper-*` need a GPU and were never run here.
 """
 
-import os
 from dataclasses import dataclass, fields, replace
 
-from .errors import CourseError
+from .common import CourseError, profile_name
 
 # Every linear layer but o_proj: the only choice that gives the paper's 17.9 / 28.0 / 54.6 million parameters.
 BAIZE_TARGETS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
@@ -171,4 +170,4 @@ def get(name):
 
 def current():
     """The profile that `BAIZE_PROFILE` names; `laptop` where it is not set."""
-    return get(os.environ.get("BAIZE_PROFILE") or "laptop")
+    return get(profile_name())

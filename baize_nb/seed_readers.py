@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from . import artifacts
-from .errors import CourseError
+from . import common
+from .common import CourseError
 
 BUNDLED = ("quora", "stackoverflow", "medquad", "alpaca")
 COLUMNS = ("text", "question", "title", "instruction", "anchor", "sentence1")  # where a text is looked for, in order
@@ -49,7 +49,7 @@ def words(value):
 
 def _path(source, left_out):
     if source in BUNDLED:
-        source = artifacts.DATA / "seeds" / f"{source}.jsonl"
+        source = common.DATA / "seeds" / f"{source}.jsonl"
     path = Path(source).expanduser()
     default = {"source": path.stem, "license": "unknown"}
     if path.is_dir():
@@ -59,7 +59,7 @@ def _path(source, left_out):
         raise CourseError(f"There is no source or file called {str(source)!r}. Bundled: {known}; or give a path.")
     readers = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     if path.suffix.lower() not in readers:
-        raise CourseError(f"{artifacts.show(path)}: cannot read {path.suffix or 'it'}. Use {', '.join(readers)}.")
+        raise CourseError(f"{common.show(path)}: cannot read {path.suffix or 'it'}. Use {', '.join(readers)}.")
     return readers[path.suffix.lower()](path), default
 
 
@@ -68,21 +68,19 @@ def _text(path):
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise CourseError(
-            f"Cannot read {artifacts.show(path)} ({error.strerror}). Check that you may open it."
-        ) from error
+        raise CourseError(f"Cannot read {common.show(path)} ({error.strerror}). Check that you may open it.") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise CourseError(f"{artifacts.show(path)}:{line}: this is not UTF-8. Save the file as UTF-8.") from error
+        raise CourseError(f"{common.show(path)}:{line}: this is not UTF-8. Save the file as UTF-8.") from error
     if not text.strip():
-        raise CourseError(f"{artifacts.show(path)} is empty. Put at least one question in it.")
+        raise CourseError(f"{common.show(path)} is empty. Put at least one question in it.")
     return text
 
 
 def _lines(path):
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
-            yield f"{artifacts.show(path)}:{number}", line
+            yield f"{common.show(path)}:{number}", line
 
 
 def _txt(path):
@@ -110,12 +108,12 @@ def _csv(path):
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     try:
         for row in reader:
-            where = f"{artifacts.show(path)}:{reader.line_num}"
+            where = f"{common.show(path)}:{reader.line_num}"
             if None in row:
                 raise CourseError(f'{where}: more fields than the header has. Put a text with commas in "quotes".')
             yield where, row
     except csv.Error as error:
-        where = f"{artifacts.show(path)}:{reader.line_num}"
+        where = f"{common.show(path)}:{reader.line_num}"
         raise CourseError(f"{where}: not CSV ({error}). Check the quotes on this line and the one before.") from error
 
 
@@ -125,20 +123,20 @@ def _parquet(path):
     try:
         records = pandas.read_parquet(path).to_dict("records")
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise CourseError(f"{artifacts.show(path)}: not a Parquet file that can be read. Write it again.") from error
-    return ((f"{artifacts.show(path)}, row {number}", row) for number, row in enumerate(records, start=1))
+        raise CourseError(f"{common.show(path)}: not a Parquet file that can be read. Write it again.") from error
+    return ((f"{common.show(path)}, row {number}", row) for number, row in enumerate(records, start=1))
 
 
 def _medquad(folder, left_out):
     files = sorted(f for f in folder.rglob("*.xml") if not f.name.startswith("."))
     if not files:
-        raise CourseError(f"{artifacts.show(folder)} holds no .xml files. Give one of MedQuAD's folders, or a file.")
+        raise CourseError(f"{common.show(folder)} holds no .xml files. Give one of MedQuAD's folders, or a file.")
     for file in files:
         yield from _medquad_document(file, left_out)
 
 
 def _medquad_document(file, left_out):
-    where = artifacts.show(file)
+    where = common.show(file)
     try:
         root = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: an unknown encoding

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from . import artifacts
-from .errors import CourseError
+from . import common
+from .common import CourseError
 from .seed_readers import BUNDLED, COLUMNS, find_column, rows, words
 
 __all__ = ["BUNDLED", "COLUMNS", "Seed", "load", "read", "sample", "write"]
@@ -91,15 +91,15 @@ def sample(seeds, n, seed=0):
 def write(seeds, path, made_by="01_seed_sampling", sources=(), **facts):
     """Write `seeds` to `path`, one JSON object a line, and its manifest beside it. Returns the path.
 
-    sources and facts go to `artifacts.write_manifest`. Raises CourseError where two seeds share an id.
+    sources and facts go to `common.write_manifest`. Raises CourseError where two seeds share an id.
     """
     twice = [i for i, count in Counter(s.id for s in seeds).items() if count > 1]
     if twice:
         raise CourseError(f"{len(twice)} ids occur twice, {twice[0]!r} first. Load each source once.")
     lines = (json.dumps({k: v for k, v in asdict(s).items() if v}, ensure_ascii=False) for s in seeds)
-    artifacts.write_text(path, "".join(line + "\n" for line in lines))
+    common.write_text(path, "".join(line + "\n" for line in lines))
     counts = dict(sorted(Counter(s.source for s in seeds).items()))
-    artifacts.write_manifest(path, made_by, sources, seeds=len(seeds), per_source=counts, **facts)
+    common.write_manifest(path, made_by, sources, seeds=len(seeds), per_source=counts, **facts)
     return Path(path)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from . import models
 from .chatformat import CHATML, ChatFormat
-from .errors import CourseError
+from .common import CourseError
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"

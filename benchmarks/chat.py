@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 
-from baize_nb import artifacts, models, teacher
+from baize_nb import common, models, teacher
 from baize_nb.chat import ChatSession, EndpointSession
 from baize_nb.engine import Engine
 from baize_nb.finetune import encode_prompt, export_gguf
@@ -216,11 +216,11 @@ def forward(model, length):
 
 
 def main():
-    model, tokenizer = models.load(adapter=artifacts.DATA / "adapter")
+    model, tokenizer = models.load(adapter=common.DATA / "adapter")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, {model.dtype}, {TOKENS} tokens a reply.\n")
     print("| history | engine | tokens/s | × (a) | × (b) | first token, s |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        compare(model, tokenizer, export_gguf(artifacts.DATA / "adapter", out=Path(folder) / "baize.gguf"))
+        compare(model, tokenizer, export_gguf(common.DATA / "adapter", out=Path(folder) / "baize.gguf"))
     growth(model, tokenizer)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from transformers import Trainer, TrainerCallback
 
-from baize_nb import artifacts, corpus, finetune, models, profiles
+from baize_nb import common, corpus, finetune, models, profiles
 from baize_nb.corpus import Dialogue
 from baize_nb.finetune import training
 from baize_nb.finetune.fastlora import quicken
@@ -35,7 +35,7 @@ CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 def rows(kind, number, tokenizer):
     """Tokens and labels of `number` dialogues: "short" as they were shipped; "long": two joined, near 465 tokens."""
-    found = corpus.read(artifacts.DATA / "corpus/train.jsonl")
+    found = corpus.read(common.DATA / "corpus/train.jsonl")
     if kind == "short":
         return finetune.encode_all(found[:number], tokenizer, LIMIT).rows
     joined = [

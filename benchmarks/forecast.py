@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-from baize_nb import artifacts, corpus, finetune, profiles
+from baize_nb import common, corpus, finetune, profiles
 from baize_nb.finetune import forecast
 
 # name: (dialogues, what differs from profile laptop)
@@ -30,7 +30,7 @@ def given(name):
     """(profile, dialogues to train on, held-out dialogues) of a setting; float32 wherever it runs."""
     number, changes = SETTINGS[name]
     profile = replace(profiles.get("laptop"), dtype="float32", **changes)
-    train, heldout = (corpus.read(artifacts.DATA / f"corpus/{part}.jsonl") for part in ("train", "heldout"))
+    train, heldout = (corpus.read(common.DATA / f"corpus/{part}.jsonl") for part in ("train", "heldout"))
     return profile, train[:number], heldout[: profile.heldout]
 
 

@@ -7,7 +7,7 @@ import random
 from collections import defaultdict
 from itertools import pairwise
 
-from baize_nb import artifacts, corpus
+from baize_nb import common, corpus
 from baize_nb.corpus import Dialogue
 
 TURNS = {2: 10, 3: 25, 4: 45, 5: 15, 6: 5}  # dialogues in a hundred; 3.8 on average
@@ -37,7 +37,7 @@ def dialogues(n, seed=0):
 
 def _pools(rng):
     """({role: sentences}, {role: numbers of sentences in a message}), after the shipped corpus."""
-    shipped = corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+    shipped = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
     pools, sizes = {}, {}
     for role in ("user", "assistant"):
         said = [text.split(". ") for d in shipped for text in d.said_by(role)]

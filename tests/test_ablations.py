@@ -8,9 +8,9 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from baize_nb import artifacts, corpus, finetune, plots, profiles
+from baize_nb import common, corpus, finetune, plots, profiles
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
-from baize_nb.errors import CourseError
 from baize_nb.finetune import ablations, ranks
 from baize_nb.finetune.ablations import Setting
 from baize_nb.plots import ablations as figures
@@ -199,7 +199,7 @@ def test_an_interrupted_table_goes_on(tiny):
     assert [(row["seed"], row["setting"]) for row in rows] == every
     assert sorted(calls[3:]) == sorted((name, seed) for seed, name in every[2:]), "what was done is not done again"
     assert rows == ablations.read(folder / "table.csv")
-    manifest = artifacts.manifest_path(folder / "table.csv").read_text()
+    manifest = common.manifest_path(folder / "table.csv").read_text()
     assert "cores" in manifest and str(folder) not in manifest
 
 
@@ -236,13 +236,13 @@ def test_summary_says_which_differences_are_clear():
 
 
 def test_the_shipped_table_is_whole():
-    rows = ablations.read(artifacts.DATA / "ablations.csv")
+    rows = ablations.read(common.DATA / "ablations.csv")
     runs = {(row["setting"], row["seed"]) for row in rows}
     assert runs == set(itertools.product((s.name for s in ablations.SETTINGS), range(3))) and len(rows) == len(runs)
 
 
 def test_the_shipped_table_is_of_this_code_and_data(tokenizer):
-    shipped = ablations.read(artifacts.DATA / "ablations.csv")
+    shipped = ablations.read(common.DATA / "ablations.csv")
     train, heldout = ablations.chosen_rows(tokenizer)
     recipes = {s.name: ablations._recipe(train, heldout, ablations.LIMIT, s) for s in ablations.SETTINGS}
     assert all(row["recipe"] == recipes[row["setting"]] for row in shipped), "make data/ablations.csv anew"

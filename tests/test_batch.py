@@ -11,8 +11,8 @@ from endpoints import Answer, answering, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, corpus, selfchat, teacher
-from baize_nb.errors import CourseError
+from baize_nb import common, corpus, selfchat, teacher
+from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 from baize_nb.selfchat.batch import from_batch, to_batch
 from baize_nb.selfchat.batchresults import read_result
@@ -111,7 +111,7 @@ def test_no_file_is_ever_over_its_limits(tmp_path_factory, texts):
 
 def test_manifest_has_settings_and_counts_and_no_key(tmp_path):
     to_batch(make_seeds(5), MODEL, tmp_path / "batch", SETTINGS, max_lines=3)
-    text = artifacts.manifest_path(tmp_path / "batch").read_text()
+    text = common.manifest_path(tmp_path / "batch").read_text()
     manifest = json.loads(text)
     assert manifest["settings"]["model"] == "gpt-4o-mini" and manifest["settings"]["max_turns"] == 2
     assert manifest["requests"] == 5
@@ -164,7 +164,7 @@ def test_results_in_any_order_make_the_corpus_of_collect(tmp_path):
         assert d.messages[0]["content"] == f"Why {seed.id}?"
         assert d.usage == {"prompt_tokens": 30, "completion_tokens": 20, "requests": 1, "batch": 1}
     assert report.usage["completion_tokens"] == 120
-    manifest = json.loads(artifacts.manifest_path(tmp_path / "corpus.jsonl").read_text())
+    manifest = json.loads(common.manifest_path(tmp_path / "corpus.jsonl").read_text())
     assert manifest["dialogues"] == 6
 
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from baize_nb import artifacts, corpus
+from baize_nb import common, corpus
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
-from baize_nb.errors import CourseError
 
 
 def talk(name, *contents, **facts):
@@ -31,7 +31,7 @@ POOL = [
 def path(tmp_path):
     file = corpus.write(POOL, tmp_path / "train.jsonl")
     settings = {"sampling": {"temperature": 0.7}, "persona": "You are kind."}
-    artifacts.write_manifest(file, "notebooks/03.ipynb", settings=settings, rules=["loop"])
+    common.write_manifest(file, "notebooks/03.ipynb", settings=settings, rules=["loop"])
     return file
 
 
@@ -44,7 +44,7 @@ def test_the_card_says_what_how_big_what_is_wrong_and_what_for(path):
     text = card.read_text()
     assert card.name == "train.card.md"
     assert "A language model wrote these dialogues" in text and "(tiny)" in text
-    assert artifacts.sha256(path) in text and "2 dialogues · 2 turns" in text
+    assert common.sha256(path) in text and "2 dialogues · 2 turns" in text
     assert "temperature 0.7" in text and "You are kind." in text and "made by: notebooks/03.ipynb" in text
     assert "| own | 1 | 1.0 |" in text and "Apache-2.0, CC BY 4.0" in text
     assert "| cut_off | 1 | 50.0% | b: message 2 ends with 'the' |" in text and "Read by hand: dull." in text
@@ -60,9 +60,9 @@ def test_the_same_corpus_gives_the_same_card(path):
 
 def test_without_a_manifest_it_says_so(path):
     for content in (None, "{torn", "[1]"):
-        artifacts.manifest_path(path).unlink(missing_ok=True)
+        common.manifest_path(path).unlink(missing_ok=True)
         if content:
-            artifacts.manifest_path(path).write_text(content)
+            common.manifest_path(path).write_text(content)
         assert corpus.read_manifest(path) == {}
         assert "how it was made is not known" in corpus.card(POOL, path).read_text()
 
@@ -83,7 +83,7 @@ def test_a_failure_leaves_the_old_card_with_its_figures(path, monkeypatch):
     card = corpus.card(POOL, path)
     before = card.read_text()
     other = [talk("a", "Why do cats purr?", " ".join(["calm"] * 90))]
-    monkeypatch.setattr(artifacts, "write_text", _full_disk)
+    monkeypatch.setattr(common, "write_text", _full_disk)
     with pytest.raises(CourseError, match="no space"):
         corpus.card(other, path)
     assert card.read_text() == before

@@ -6,7 +6,7 @@ import torch
 from baize_nb import models
 from baize_nb.chat import STOPS, load_baize
 from baize_nb.chat.baize import GUARD, RELEASED
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 
 WORDS = f"{GUARD} [|Human|] [|AI|] What is rain? Water that falls. </s> 雪\n" * 4
 

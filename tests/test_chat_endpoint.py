@@ -9,7 +9,7 @@ from endpoints import Answer, answering, serving
 
 from baize_nb import teacher, transcript
 from baize_nb.chat import EndpointSession
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.finetune import encode_prompt
 from baize_nb.teacher import Teacher
 

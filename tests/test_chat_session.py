@@ -7,7 +7,7 @@ import torch
 
 from baize_nb import reading, transcript
 from baize_nb.chat import ChatSession
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.finetune import encode, encode_prompt
 
 TALK = [

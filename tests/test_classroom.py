@@ -23,7 +23,7 @@ from baize_nb.classroom.requests import MOST_TOKENS, Refusal, read_completion
 from baize_nb.classroom.server import Room
 from baize_nb.classroom.turns import Closed, OverBudget, Turns
 from baize_nb.classroom.upstream import Upstream
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 
 HELLO = [{"role": "user", "content": "Say hello."}]

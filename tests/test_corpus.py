@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, corpus, plots
+from baize_nb import common, corpus, plots
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue, rules
-from baize_nb.errors import CourseError
 from baize_nb.plots import corpus as figures
 
 QUESTION, ANSWER = "Why do cats purr?", "They purr when they are calm, and sometimes when they are hurt."
@@ -134,9 +134,7 @@ def test_ordinary_answers_are_kept(text):
 
 
 def test_the_rules_let_every_seed_and_every_reference_of_the_course_pass():
-    lines = [
-        json.loads(x) for f in sorted((artifacts.DATA / "seeds").glob("*.jsonl")) for x in f.open(encoding="utf-8")
-    ]
+    lines = [json.loads(x) for f in sorted((common.DATA / "seeds").glob("*.jsonl")) for x in f.open(encoding="utf-8")]
     pool = [talk(x["text"], x.get("reference") or "Yes.", name=x["id"]) for x in lines]
     assert len(pool) > 900
     assert [(d.id, rule.__name__) for d in pool for rule in corpus.RULES if rule(d)] == []

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baize_nb import corpus
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue, records
-from baize_nb.errors import CourseError
 
 TEXT = st.text(min_size=1, max_size=40).filter(str.strip) | st.sampled_from(
     [" a\r\nb\u2028c ", '"}, {"', "]}\n[", "\ufeff猫\x85", "[Human] a", "a\n[|AI|] b", "\\u0041", "\x00"]

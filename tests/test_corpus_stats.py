@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from baize_nb import artifacts, corpus
+from baize_nb import common, corpus
 from baize_nb.corpus import Dialogue, tokencount
 
 
@@ -20,7 +20,7 @@ def talk(*contents, name="d-1", source="quora-style", **fields):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+    return corpus.read(common.DATA / "corpus" / "corpus.jsonl")
 
 
 def bpe(shipped, **cut):

@@ -11,7 +11,7 @@ import time
 import nbformat
 import pytest
 
-from baize_nb import artifacts, course, notebooks, progress
+from baize_nb import common, course, notebooks, progress
 
 COMMAND = [sys.executable, "-m", "baize_nb.course"]
 
@@ -66,7 +66,7 @@ def test_failing_cell_is_named_and_its_copy_kept(tmp_path):
 
 
 def test_course_error_is_told_as_its_sentence(tmp_path):
-    cell = "from baize_nb.errors import CourseError\nraise CourseError('Line 3 is broken.')"
+    cell = "from baize_nb.common import CourseError\nraise CourseError('Line 3 is broken.')"
     bad = notebook(tmp_path / "1.ipynb", cell)
     done = run(bad, tmp_path=tmp_path)
     assert done.returncode == 1
@@ -110,7 +110,7 @@ def test_runs_folder_that_is_a_file(tmp_path):
 
 def test_relative_runs_folder_is_the_same_for_driver_and_kernel(tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    path = notebook(tmp_path / "1.ipynb", "from baize_nb import artifacts\nprint(artifacts.runs())")
+    path = notebook(tmp_path / "1.ipynb", "from baize_nb import common\nprint(common.runs())")
     assert run(path, tmp_path=tmp_path, env={"BAIZE_RUNS": "runs"}, cwd=tmp_path / "elsewhere").returncode == 0
     made = tmp_path / "elsewhere" / "runs" / "ci"
     executed = nbformat.read(made / "notebooks" / "1.ipynb", as_version=4)
@@ -169,7 +169,7 @@ def test_ctrl_c_keeps_what_was_finished_and_tells_the_cell(tmp_path):
 
 def test_two_runs_do_not_mix(tmp_path, monkeypatch):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "runs"))
-    with course._alone(artifacts.runs()):
+    with course._alone(common.runs()):
         done = run(notebook(tmp_path / "1.ipynb", "1"), tmp_path=tmp_path)
     assert done.returncode == 1 and "Another run of the course" in done.stderr
 
@@ -178,19 +178,19 @@ def test_two_runs_do_not_mix(tmp_path, monkeypatch):
 def folder(tmp_path, monkeypatch):
     """An empty runs/ci of this test alone."""
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "runs"))
-    return artifacts.runs()
+    return common.runs()
 
 
 def finish(path):
     """Write the executed copy as the driver leaves it."""
     state = nbformat.v4.new_notebook(metadata={"baize": {"fingerprint": course.fingerprint(path)}})
-    copy = artifacts.runs() / "notebooks" / path.name
+    copy = common.runs() / "notebooks" / path.name
     notebooks.write(state, copy)
     return copy
 
 
 def up_to_date(path):
-    return course._finished(artifacts.runs() / "notebooks" / path.name, course.fingerprint(path))
+    return course._finished(common.runs() / "notebooks" / path.name, course.fingerprint(path))
 
 
 def test_stale_when_what_it_reads_or_wrote_changes(tmp_path, folder):

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY
 
-from baize_nb import artifacts, corpus, distillation, evaluation, finetune, models, profiles, teacher
+from baize_nb import common, corpus, distillation, evaluation, finetune, models, profiles, teacher
 from baize_nb.distillation import Candidate, Trial, judging, rules
 from baize_nb.distillation.choosing import FLOOR
 from baize_nb.plots import distillation as figures
 from baize_nb.seeds import Seed
 from baize_nb.teacher import Teacher
 
-ADAPTER = artifacts.DATA / "adapter"
-TRAIN = corpus.read(artifacts.DATA / "corpus" / "train.jsonl")
-HELDOUT = corpus.read(artifacts.DATA / "corpus" / "heldout.jsonl")
+ADAPTER = common.DATA / "adapter"
+TRAIN = corpus.read(common.DATA / "corpus" / "train.jsonl")
+HELDOUT = corpus.read(common.DATA / "corpus" / "heldout.jsonl")
 
 
 def candidate(prompt, number, text="Air scatters blue light most of all colours, so the sky is blue.", end="stop"):

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from endpoints import Answer, answering, completion, serving
 
-from baize_nb import artifacts, doctor, models
+from baize_nb import common, doctor, models
+from baize_nb.common import CourseError
 from baize_nb.doctor import cache, kernel, machine, network, places
 from baize_nb.doctor.findings import Finding, found
-from baize_nb.errors import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "us"}]})
@@ -65,7 +65,7 @@ def test_no_disk(cache_gib, runs_gib, remedy):
 
 
 def test_free_disk_is_that_of_the_folders_in_use():
-    free = [shutil.disk_usage(folder).free / 2**30 for folder in (models.cache(), artifacts.runs())]
+    free = [shutil.disk_usage(folder).free / 2**30 for folder in (models.cache(), common.runs())]
     assert float(machine.disk().value.split()[0]) == pytest.approx(min(free), abs=0.5)
 
 
@@ -124,7 +124,7 @@ def test_right_kernel():
 
 def test_notebook_of_another_clone(tmp_path):
     (tmp_path / "baize_nb").mkdir()
-    (tmp_path / "baize_nb" / "artifacts.py").touch()
+    (tmp_path / "baize_nb" / "common.py").touch()
     finding = kernel.course(folder=tmp_path / "notebooks")
     assert finding.ok and "pip install -e ." in finding.note
 

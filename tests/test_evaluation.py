@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY
 
-from baize_nb import artifacts, evaluation, finetune, models, moderation, plots, teacher
+from baize_nb import common, evaluation, finetune, models, moderation, plots, teacher
 from baize_nb.chat import STOPS, ChatSession, Conversation
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.evaluation import Prompt, Reply, Verdict, serving
 from baize_nb.finetune import export, saving
 from baize_nb.finetune.loss import rows_loss
 from baize_nb.plots import evaluation as figures
 from baize_nb.widget import CompareWidget
 
-ADAPTER = artifacts.DATA / "adapter"
+ADAPTER = common.DATA / "adapter"
 
 
 def prompt(*texts, id="p", kind="general"):
@@ -191,7 +191,7 @@ def test_a_file_is_made_once_for_its_weights(monkeypatch, tmp_path):
         made.append(adapter)
         if len(made) == 2:
             raise CourseError("disk full")
-        artifacts.write_text(out, "weights")
+        common.write_text(out, "weights")
 
     monkeypatch.setattr(finetune, "export_gguf", export, raising=False)
     weights = serving._weights(adapter, "embedded")

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baize_nb import artifacts, corpus, finetune, models, transcript
+from baize_nb import common, corpus, finetune, models, transcript
+from baize_nb.common import CourseError
 from baize_nb.engine import Engine
-from baize_nb.errors import CourseError
 from baize_nb.finetune import gguf_file
 from baize_nb.finetune.chattemplate import chat_template
 
-ADAPTER = artifacts.DATA / "adapter"
+ADAPTER = common.DATA / "adapter"
 TOKENS = 20
 
 
@@ -31,7 +31,7 @@ CONVERSATIONS = [
     chat("What is rain?", "Water that falls from clouds.", "And snow?", "The same, frozen.\n\n- cold\n- white", "Why?"),
     chat("Is [|AI|] a marker, and [\\|Human|]?", "[|Human|] is one: 'so' \"they\" say {{ it }}.", "é 🙂 <b>?"),
 ]
-QUESTIONS = [d.messages[0]["content"] for d in corpus.read(artifacts.DATA / "corpus" / "heldout.jsonl")][:10]
+QUESTIONS = [d.messages[0]["content"] for d in corpus.read(common.DATA / "corpus" / "heldout.jsonl")][:10]
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +99,10 @@ def test_merged_folder_is_plain_and_names_nobodys_machine(merged, plain):
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.startswith("adapter") or name.endswith((".bin", ".pt", ".py"))]
     texts = [file.read_text() for file in merged.glob("*.json") if file.name != "tokenizer.json"]
-    texts.append(artifacts.manifest_path(merged).read_text())
+    texts.append(common.manifest_path(merged).read_text())
     assert str(models.cache()) not in "".join(texts) and str(merged.parent) not in "".join(texts)
     assert type(plain[0]).__name__ == "LlamaForCausalLM"
-    assert corpus.read_manifest(merged)["sources"][0]["sha256"] == artifacts.sha256(
-        ADAPTER / "adapter_model.safetensors"
-    )
+    assert corpus.read_manifest(merged)["sources"][0]["sha256"] == common.sha256(ADAPTER / "adapter_model.safetensors")
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)
@@ -270,7 +268,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):
     with disk_full_after(1_000_000):
         with (
             pytest.raises(CourseError, match=r"Could not write the model.*Free some space"),
-            artifacts.whole_folder(folder, "the model", "Free some space.") as new,
+            common.atomic_folder(folder, "the model", "Free some space.") as new,
         ):
             base[0].save_pretrained(new)
         with pytest.raises(CourseError, match=r"Could not write.*Free some space"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from baize_nb import artifacts, corpus, plots, seeds
+from baize_nb import common, corpus, plots, seeds
 from baize_nb.corpus import Dialogue, facts
 from baize_nb.plots import corpus as figures
 
@@ -57,7 +57,7 @@ def test_every_bundled_reference_supports_itself():
 
 
 def test_shipped_claims_rank_below_their_own_references():
-    shipped = corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+    shipped = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
     claims = facts.compare(shipped, seeds.load("medquad"))
     assert len(claims) > 20 and claims[0].found < 0.2 < claims[-1].found
 

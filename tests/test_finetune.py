@@ -12,8 +12,8 @@ from smalltalk import DIALOGUES, TINY, chat, dialogue
 
 from baize_nb import finetune, models, plots, transcript
 from baize_nb.checks import finetune as checks
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
-from baize_nb.errors import CourseError
 from baize_nb.finetune import fastlora, training
 from baize_nb.finetune.fastlora import quicken
 from baize_nb.finetune.loss import learned, projecting_only, rows_loss, summed_loss

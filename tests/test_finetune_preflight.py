@@ -9,7 +9,7 @@ import torch
 from smalltalk import DIALOGUES, TINY
 
 from baize_nb import finetune, profiles
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.finetune import forecast, hardware, preflight, training
 
 

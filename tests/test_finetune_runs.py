@@ -13,8 +13,8 @@ from disks import disk_full_after
 from smalltalk import DIALOGUES, TINY, chat, dialogue
 from transformers import TrainerState
 
-from baize_nb import artifacts, finetune, models
-from baize_nb.errors import CourseError
+from baize_nb import common, finetune, models
+from baize_nb.common import CourseError
 from baize_nb.finetune import hardware, saving, training
 from baize_nb.finetune.watching import Watching
 
@@ -261,5 +261,5 @@ def test_manifest_names_the_files_the_dialogues_came_from(tmp_path):
     wanted = saving.recipe(DIALOGUES, DIALOGUES[:1], "embedded", TINY)
     saving.save_manifest(run, wanted, {}, [source])
     manifest = json.loads((tmp_path / "adapter.manifest.json").read_text())
-    assert manifest["sources"] == [{"path": "train.jsonl", "sha256": artifacts.sha256(source)}]
+    assert manifest["sources"] == [{"path": "train.jsonl", "sha256": common.sha256(source)}]
     assert manifest["data"]["train"]["dialogues"] == 4

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from baize_nb import artifacts, doctor, profiles
-from baize_nb.errors import CourseError
+from baize_nb import common, doctor, profiles
+from baize_nb.common import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,23 +31,23 @@ def test_paper_profiles_carry_the_paper_settings():
 
 def test_shipped_artifact_is_used_and_said_aloud(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
-    assert artifacts.find("train.jsonl") == artifacts.DATA / "corpus" / "train.jsonl"
+    assert common.find("train.jsonl") == common.DATA / "corpus" / "train.jsonl"
     assert "using the shipped data/corpus/train.jsonl" in capsys.readouterr().out
-    own = artifacts.runs() / "train.jsonl"
+    own = common.runs() / "train.jsonl"
     own.write_text("{}\n")
-    assert artifacts.find("train.jsonl") == own
+    assert common.find("train.jsonl") == own
 
 
 def test_artifact_that_is_nowhere_names_its_notebook(monkeypatch, tmp_path):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
     with pytest.raises(CourseError, match="Run notebook 01_seed_sampling first"):
-        artifacts.find("seeds.jsonl")
+        common.find("seeds.jsonl")
 
 
 def test_paths_are_shown_without_the_machine(tmp_path):
-    assert artifacts.show(ROOT / "data" / "seeds") == "data/seeds"
-    assert artifacts.show(Path.home() / "x") == "~/x"
-    assert str(tmp_path) not in artifacts.show(tmp_path / "corpus.jsonl")
+    assert common.show(ROOT / "data" / "seeds") == "data/seeds"
+    assert common.show(Path.home() / "x") == "~/x"
+    assert str(tmp_path) not in common.show(tmp_path / "corpus.jsonl")
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):
@@ -55,10 +55,10 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from baize_nb import artifacts
-artifacts.write_text({str(path)!r}, "old")
+from baize_nb import common
+common.write_text({str(path)!r}, "old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-artifacts.write_text({str(path)!r}, "new" * 1000)
+common.write_text({str(path)!r}, "new" * 1000)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode != 0
@@ -70,7 +70,7 @@ artifacts.write_text({str(path)!r}, "new" * 1000)
 def test_manifest_names_sources_by_hash(tmp_path):
     source = tmp_path / "in.txt"
     source.write_text("abc")
-    manifest = json.loads(artifacts.write_manifest(tmp_path / "out.jsonl", "a test", [source], n=3).read_text())
+    manifest = json.loads(common.write_manifest(tmp_path / "out.jsonl", "a test", [source], n=3).read_text())
     assert manifest["sources"][0]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert manifest["n"] == 3
     assert manifest["profile"] == "ci"
@@ -101,4 +101,4 @@ def test_runs_folder_that_cannot_be_written_says_so(monkeypatch, tmp_path):
     tmp_path.chmod(0o500)
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "x"))
     with pytest.raises(CourseError, match="Set BAIZE_RUNS"):
-        artifacts.runs()
+        common.runs()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from endpoints import Answer, completion, serving
 
-from baize_nb import artifacts, evaluation, selfchat, teacher
-from baize_nb.errors import CourseError
+from baize_nb import common, evaluation, selfchat, teacher
+from baize_nb.common import CourseError
 from baize_nb.evaluation import Pair, Verdict, judging
 
 PAIRS = [
@@ -76,7 +76,7 @@ def test_nothing_is_asked_twice_and_every_judge_has_its_own_verdicts(tmp_path):
     other, asked = run(lambda a, b: "C", file, model="another")
     assert len(asked) == 8 and {v.winner for v in other} == {"tie"} and all(v.agrees for v in other)
     assert len(file.read_text(encoding="utf-8").splitlines()) == 16
-    manifest = json.loads(artifacts.manifest_path(file).read_text(encoding="utf-8"))
+    manifest = json.loads(common.manifest_path(file).read_text(encoding="utf-8"))
     assert manifest["prompt"] == evaluation.JUDGE and manifest["lines"] == 16
 
 

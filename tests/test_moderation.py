@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from baize_nb import moderation
 from baize_nb.chat import ChatSession
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.moderation import Answer, Prompt
 
 

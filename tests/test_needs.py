@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from baize_nb import doctor, finetune, models, profiles
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
 from baize_nb.doctor import needs as advice
-from baize_nb.errors import CourseError
 from baize_nb.finetune import forecast
 
 LAPTOP = profiles.get("laptop")
@@ -121,9 +121,9 @@ def test_short_dialogues_take_less_than_the_limit_allows():
 
 
 def test_tokens_are_estimated_from_the_text(tokenizer):
-    from baize_nb import artifacts, corpus
+    from baize_nb import common, corpus
 
-    dialogues = corpus.read(artifacts.DATA / "corpus/train.jsonl")
+    dialogues = corpus.read(common.DATA / "corpus/train.jsonl")
     encoded = finetune.encode_all(dialogues, tokenizer, LAPTOP.max_length)
     lengths, learned = forecast._lengths(LAPTOP, dialogues)
     assert sum(lengths) == pytest.approx(encoded.tokens, rel=0.1)

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from baize_nb import notebooks
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 
 COMMITTED = sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
 # Homes and temporary folders of Linux, macOS and Windows.

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, transcript
+from baize_nb import common, transcript
 from baize_nb.parser import LAST, UNANSWERED, UNASKED
 
 REPLIES = [
     json.loads(line)
-    for line in (artifacts.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in (common.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 # id: exchanges that our parser keeps, and that Baize's rule keeps.
 KEPT = {

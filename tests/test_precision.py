@@ -8,7 +8,7 @@ from smalltalk import DIALOGUES, TINY
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baize_nb import finetune, models, profiles
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.finetune import hardware, precision, saving
 from baize_nb.finetune.fastlora import _Lora
 from baize_nb.finetune.watching import Watching

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from baize_nb import artifacts, notebooks
+from baize_nb import common, notebooks
 
 PAGE = (notebooks.FOLDER / "PROJECT.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
@@ -52,7 +52,7 @@ def test_the_project_can_be_done_by_its_page(folder, capsys):
     assert re.search(r"with a key: .*\$\d", said)
     assert names["run"].loss_after < names["run"].loss_before
     assert len(names["replies"]["before"]) == len(names["replies"]["after"]) == len(names["heldout"]) > 0
-    runs = artifacts.runs()
+    runs = common.runs()
     for name in ("seeds.jsonl", "corpus.jsonl", "train.jsonl", "train.card.md", "heldout.jsonl", "adapter"):
         assert (runs / name).exists(), name
     assert "CC BY 4.0" in (runs / "train.card.md").read_text(encoding="utf-8")

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from baize_nb import artifacts, corpus
+from baize_nb import common, corpus
+from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue, content_rules, language, rules
-from baize_nb.errors import CourseError
 
 
 def talk(*contents, name="d-1", seed=None):
@@ -252,7 +252,7 @@ def test_clusters_and_kinds_of_copies():
 
 
 def test_few_of_the_shipped_dialogues_are_removed():
-    shipped = corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+    shipped = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
     cleaned = corpus.clean(shipped)
     assert 0 < len(cleaned.removed) < len(shipped) / 5
     assert [d.id for d in corpus.clean(cleaned.kept).kept] == [d.id for d in cleaned.kept]

@@ -14,14 +14,14 @@ from endpoints import Answer, answering, completion, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, corpus, finetune, models, plots, profiles, seeds, selfchat
-from baize_nb.errors import CourseError
+from baize_nb import common, corpus, finetune, models, plots, profiles, seeds, selfchat
+from baize_nb.common import CourseError
 from baize_nb.plots import scaling as figures
 from baize_nb.scaling import arithmetic, generation, launching, pooled, relay, shards
 from baize_nb.scaling.arithmetic import Endpoint, PerDialogue
 
 PER = PerDialogue(requests=2, prompt_tokens=300, completion_tokens=100, bytes=1000)
-SHIPPED = corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+SHIPPED = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
 
 
 def pool(n=7, start=0):
@@ -36,7 +36,7 @@ def test_the_means_are_those_of_the_corpus():
     assert per.requests * len(SHIPPED) == sum(d.usage["requests"] for d in SHIPPED)
     assert per.prompt_tokens == sum(d.usage["prompt_tokens"] for d in SHIPPED) / len(SHIPPED)
     assert per.completion_tokens < per.prompt_tokens
-    assert per.bytes * len(SHIPPED) == (artifacts.DATA / "corpus" / "corpus.jsonl").stat().st_size
+    assert per.bytes * len(SHIPPED) == (common.DATA / "corpus" / "corpus.jsonl").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_shard_is_done_when_its_file_is_there_whole(tmp_path):
 def test_a_worker_is_known_while_its_shard_is_not_done(tmp_path):
     shards.cut(pool(), tmp_path, 3)
     for name, number in (("00000", 11), ("00001", 12)):
-        artifacts.write_text(shards.work_path(tmp_path, name) / "worker", str(number))
+        common.write_text(shards.work_path(tmp_path, name) / "worker", str(number))
     corpus.write_parquet(SHIPPED[:2], shards.result_path(tmp_path, "00000"))
     assert shards.workers(tmp_path) == {"00001": 12}
     assert shards.workers(tmp_path, since=time.time() + 5) == {}
@@ -332,7 +332,7 @@ def test_two_processes_share_the_weights_and_write_a_whole_adapter(tmp_path):
 BLOCKED = """
 import sys
 sys.modules["ray"] = None
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.scaling import arithmetic, cluster, generation, launching, pooled, relay, shards
 assert not cluster.available() and "torch" not in sys.modules
 for use in (lambda: cluster.local().__enter__(), lambda: pooled.measure(["x"]), lambda: pooled.clean(["x"], "y"),

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from baize_nb import artifacts, corpus, seeds, selfchat, teacher
-from baize_nb.errors import CourseError
+from baize_nb import common, corpus, seeds, selfchat, teacher
+from baize_nb.common import CourseError
 from baize_nb.scaling import cluster, generation, pooled, relay, shards
 
 pytestmark = pytest.mark.skipif(not cluster.available(), reason="Ray is not installed")
 SHORT = selfchat.Settings(max_turns=2, answer_tokens=24, question_tokens=16)
-DIALOGUES = corpus.read(artifacts.DATA / "corpus" / "corpus.jsonl")
+DIALOGUES = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import artifacts, plots, seeds
+from baize_nb import common, plots, seeds
 from baize_nb.checks import seeds as checks
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.plots import seeds as figures
 
 REPO = Path(__file__).resolve().parent.parent
@@ -345,7 +345,7 @@ def test_more_than_there_is_cannot_be_sampled(n):
 
 def test_written_seeds_come_back_with_a_manifest(tmp_path, pool):
     sampled = seeds.sample(pool, 10)
-    source = artifacts.DATA / "seeds" / "quora.jsonl"
+    source = common.DATA / "seeds" / "quora.jsonl"
     path = seeds.write(sampled, tmp_path / "seeds.jsonl", sources=[source], seed=0)
     assert seeds.read(path) == sampled
     manifest = json.loads((tmp_path / "seeds.jsonl.manifest.json").read_text(encoding="utf-8"))

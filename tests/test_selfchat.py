@@ -13,11 +13,10 @@ from dataclasses import replace
 import pytest
 from endpoints import Answer, answering, completion, serving
 
-from baize_nb import artifacts, corpus, selfchat, teacher
+from baize_nb import common, corpus, selfchat, teacher
 from baize_nb.chatformat import CHATML
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError, Journal
 from baize_nb.seeds import Seed
-from baize_nb.selfchat.journal import Journal
 from baize_nb.selfchat.strategies import next_question, whole_sentences
 
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
@@ -54,7 +53,7 @@ def test_open_header_makes_a_dialogue_per_seed(model, tmp_path):
 
 def test_manifest_says_how_and_that_a_model_wrote_it(model, tmp_path):
     run(make_seeds(1), replace(model, api_key="sk-secret-123"), tmp_path / "corpus.jsonl")
-    text = artifacts.manifest_path(tmp_path / "corpus.jsonl").read_text()
+    text = common.manifest_path(tmp_path / "corpus.jsonl").read_text()
     manifest = json.loads(text)
     assert manifest["settings"]["model"] == model.model
     assert manifest["settings"]["persona"] == SETTINGS.persona
@@ -85,7 +84,7 @@ def test_transcript_reply_that_is_none_is_recorded_as_a_failure(model, tmp_path)
 
 def test_failed_seeds_are_tried_again_only_when_asked(model, tmp_path):
     path = tmp_path / "corpus.jsonl"
-    with Journal(tmp_path / "failed.jsonl", {}) as failures:
+    with Journal(tmp_path / "failed.jsonl") as failures:
         failures.append({"id": "s-0", "seed": "What is zero good for?", "reason": "made up for this test"})
     assert run(make_seeds(1), model, path).made == 0
     again = asyncio.run(selfchat.retry_failed(model, path, settings=SETTINGS, progress=False))
@@ -101,7 +100,7 @@ def test_two_role_works_where_an_endpoint_only_chats(model, tmp_path):
     assert {d.strategy for d in dialogues} == {"two-role"}
     assert {d.end for d in dialogues} <= {"max_turns", "no_question", "said_end", "repeat", "length", "empty"}
     assert "[END]" not in str([d.messages for d in dialogues])
-    manifest = json.loads(artifacts.manifest_path(path).read_text())
+    manifest = json.loads(common.manifest_path(path).read_text())
     assert manifest["settings"]["human_prompt"] == SETTINGS.human_prompt
     assert "prompt" not in manifest["settings"], "the other strategy's wording has no part in this corpus"
 
@@ -172,7 +171,7 @@ def test_second_writer_is_refused(model, tmp_path):
     path = tmp_path / "corpus.jsonl"
     code = f"""
 import sys
-from baize_nb.selfchat.journal import Journal
+from baize_nb.common import Journal
 with Journal({str(path)!r}, {{}}):
     print("open", flush=True)
     sys.stdin.read()
@@ -213,8 +212,8 @@ def test_full_disk_keeps_every_line_whole(tmp_path):
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from baize_nb.errors import CourseError
-from baize_nb.selfchat.journal import Journal
+from baize_nb.common import CourseError
+from baize_nb.common import Journal
 with Journal({str(path)!r}, {{}}) as journal:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     try:
@@ -397,7 +396,7 @@ def test_own_wording_language_and_persona_reach_the_endpoint(tmp_path):
         run_with(own, make_seeds(1), teacher.Teacher(url, "m"), tmp_path / "corpus.jsonl", strategy="two-role")
     assert sum("Write in French. Be brief." in text for text in seen) == 2
     assert sum("Write in French. PLAY the human What is the number 0" in text for text in seen) == 1
-    settings = json.loads(artifacts.manifest_path(tmp_path / "corpus.jsonl").read_text())["settings"]
+    settings = json.loads(common.manifest_path(tmp_path / "corpus.jsonl").read_text())["settings"]
     assert (settings["language"], settings["persona"]) == ("French", "Be brief.")
 
 

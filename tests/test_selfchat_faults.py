@@ -9,7 +9,7 @@ import pytest
 from endpoints import Answer, completion, serving
 
 from baize_nb import corpus, selfchat, teacher
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 from baize_nb.selfchat.pacing import Pace, asked_pause
 

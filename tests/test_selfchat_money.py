@@ -11,7 +11,7 @@ import pytest
 from endpoints import Answer, completion, serving
 
 from baize_nb import corpus, selfchat, teacher
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 from baize_nb.selfchat.asking import worst_case
 from baize_nb.selfchat.requestlog import log_path

@@ -11,7 +11,7 @@ import pytest
 from endpoints import answering
 
 from baize_nb import models, teacher
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 
 
 def answers(url):

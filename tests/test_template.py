@@ -136,7 +136,7 @@ def secrets(notebook):
 def paths(notebook):
     for i, cell in enumerate(notebook.cells):
         if match := SOMEBODYS_PATH.search(shown(cell)):
-            yield i, f"a path of somebody's machine ({match[0]}…): use artifacts.runs() and show(path)"
+            yield i, f"a path of somebody's machine ({match[0]}…): use common.runs() and show(path)"
 
 
 def quiet(notebook):

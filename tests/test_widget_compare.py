@@ -5,7 +5,7 @@ import json
 import pytest
 
 from baize_nb.chat import ChatSession
-from baize_nb.errors import CourseError
+from baize_nb.common import CourseError
 from baize_nb.widget import CompareWidget, votes
 
 

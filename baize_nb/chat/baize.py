@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import models
-from ..errors import CourseError
+from ..common import CourseError
 from .local import ChatSession
 
 # What the released chat tells its model, in our words. It differs from the preamble of its training text.

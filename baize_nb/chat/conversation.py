@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .. import profiles, transcript
-from ..errors import CourseError
+from ..common import CourseError
 from . import history
 from .screen import STOPS, Screen
 

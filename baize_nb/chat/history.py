@@ -6,8 +6,8 @@ Knows: messages, lengths, JSONL. Does not know: how a prompt is written, or who 
 import json
 from pathlib import Path
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 
 ENDS = ("stop", "marker", "limit", "stopped")
 
@@ -38,7 +38,7 @@ def answered(messages):
 def save(path, messages, settings):
     """Write a conversation to `path`, whole or not at all: a first line with the settings, then a message a line."""
     lines = [{"settings": settings}, *messages]
-    artifacts.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    common.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def load(path):
@@ -49,15 +49,15 @@ def load(path):
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
-        raise CourseError(f"Could not read {artifacts.show(path)} ({error.strerror}). Check its name.") from error
+        raise CourseError(f"Could not read {common.show(path)} ({error.strerror}). Check its name.") from error
     except UnicodeDecodeError as error:
-        raise CourseError(f"{artifacts.show(path)} is no UTF-8 text. Choose a file that `save` wrote.") from error
+        raise CourseError(f"{common.show(path)} is no UTF-8 text. Choose a file that `save` wrote.") from error
     messages = []
     for number, line in enumerate(lines, 1):
-        if line.strip() and (message := _message(line, number, len(messages), artifacts.show(path))):
+        if line.strip() and (message := _message(line, number, len(messages), common.show(path))):
             messages.append(message)
     if len(messages) % 2:
-        raise CourseError(f"{artifacts.show(path)} ends with a question without an answer. Remove its last line.")
+        raise CourseError(f"{common.show(path)} ends with a question without an answer. Remove its last line.")
     return messages
 
 

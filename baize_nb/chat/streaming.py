@@ -12,7 +12,7 @@ import threading
 
 import openai
 
-from ..errors import CourseError
+from ..common import CourseError
 from ..teacher import explained
 
 LOOK = 0.05  # seconds between two looks at the wish to stop, while nothing comes

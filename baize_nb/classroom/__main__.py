@@ -12,8 +12,8 @@ import signal
 import socket
 import sys
 
-from .. import artifacts, teacher
-from ..errors import CourseError
+from .. import common, teacher
+from ..common import CourseError
 from .accounts import Accounts, files, read
 from .server import Room
 from .upstream import Upstream
@@ -69,7 +69,7 @@ async def serve(model, accounts, asked):
 
 def hand_out(accounts, asked, port):
     """What the instructor reads and gives to the students. Keys are shown in the run that makes them, never again."""
-    path = artifacts.show(accounts.keys_path)
+    path = common.show(accounts.keys_path)
     lines = [f"{name}  {key}" for name, key in accounts.new]
     lines += [f"{len(lines)} new keys; all are in {path}" + (", which only you can read" if os.name != "nt" else "")]
     lines += ["", f"{asked.tokens:,} tokens for each student. They set, before Jupyter starts:"]

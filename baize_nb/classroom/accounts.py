@@ -10,14 +10,13 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from .. import artifacts
-from ..errors import CourseError
-from ..selfchat.journal import Journal
+from .. import common
+from ..common import CourseError, Journal
 
 
 def files():
     """Paths of the keys and of the usage: in `classroom/`, beside the profiles' folders, whatever the profile."""
-    folder = artifacts.runs().parent / "classroom"
+    folder = common.runs().parent / "classroom"
     return folder / "keys.csv", folder / "usage.jsonl"
 
 
@@ -48,7 +47,7 @@ class Accounts:
     def __init__(self, students, budget):
         self.budget = budget
         self.keys_path, usage_path = files()
-        self._journal = Journal(usage_path, {})
+        self._journal = Journal(usage_path)
         self._students = students
 
     def __enter__(self):
@@ -103,7 +102,7 @@ def read_keys(path):
         for number, row in enumerate(csv.reader(file), 1):
             if len(row) != 2 or not all(row) or row[1] in found:
                 raise CourseError(
-                    f"{artifacts.show(path)}:{number}: here should stand a student, a comma, and a key of their own. "
+                    f"{common.show(path)}:{number}: here should stand a student, a comma, and a key of their own. "
                     "Mend or delete the line; a student without a key gets a new one."
                 )
             found[row[1]] = row[0]

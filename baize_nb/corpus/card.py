@@ -11,8 +11,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from .cleaning import RULES, SUSPICIONS, clusters, rule_table
 from .counting import ends, message_words, stats
 
@@ -38,7 +38,7 @@ def card(dialogues, path, rules=RULES + SUSPICIONS, uses=USES, not_for=NOT_FOR, 
     """
     path = Path(path)
     if not dialogues or not path.is_file():
-        raise CourseError(f"There are no dialogues in {artifacts.show(path)} to describe. Write the corpus first.")
+        raise CourseError(f"There are no dialogues in {common.show(path)} to describe. Write the corpus first.")
     table = rule_table(dialogues, rules)
     folder = path.with_suffix(".card")
     sections = (
@@ -49,7 +49,7 @@ def card(dialogues, path, rules=RULES + SUSPICIONS, uses=USES, not_for=NOT_FOR, 
         _purpose(dialogues, uses, not_for),
     )
     text = "\n\n".join(sections) + "\n"
-    artifacts.write_text(path.with_suffix(".card.md"), text)
+    common.write_text(path.with_suffix(".card.md"), text)
     for old in folder.glob("*.png"):
         if old.name not in text:
             old.unlink()
@@ -59,7 +59,7 @@ def card(dialogues, path, rules=RULES + SUSPICIONS, uses=USES, not_for=NOT_FOR, 
 def read_manifest(path):
     """The manifest beside an artifact as a dict; an empty one where there is none that can be read."""
     try:
-        found = json.loads(artifacts.manifest_path(path).read_text(encoding="utf-8"))
+        found = json.loads(common.manifest_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -73,7 +73,7 @@ def _head(dialogues, path):
         f"> **A language model wrote these dialogues, both sides of them** ({models}). Nobody checked what they say; "
         "much of it may be wrong, however fluent it sounds.\n\n"
         f"{len(dialogues):,} dialogues · {sum(d.turns for d in dialogues):,} turns · "
-        f"{_all_words(dialogues):,} words · {path.stat().st_size:,} bytes · SHA-256 `{artifacts.sha256(path)}`"
+        f"{_all_words(dialogues):,} words · {path.stat().st_size:,} bytes · SHA-256 `{common.sha256(path)}`"
     )
 
 
@@ -151,7 +151,7 @@ def _picture(fig, folder, name, alt):
 
     data = png(fig)
     file = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}.png"
-    with artifacts.whole(file) as temporary:
+    with common.atomic_write(file) as temporary:
         temporary.write_bytes(data)
     return f"![{alt}]({folder.name.replace(' ', '%20')}/{file.name})"
 

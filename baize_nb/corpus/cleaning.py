@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import artifacts
+from .. import common
 from . import content_rules
 from . import rules as form_rules
 from .duplicates import near_duplicates
@@ -122,7 +122,7 @@ def rule_name(rule):
 def write_removed(removed, path):
     """Write what `clean` set aside, one dialogue a line with "removed_by" and "why"; `read` reads it back."""
     lines = [json.loads(r.dialogue.to_json()) | {"removed_by": r.rule, "why": r.why} for r in removed]
-    artifacts.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    common.write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return Path(path)
 
 

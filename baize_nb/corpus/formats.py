@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
-from .. import artifacts, transcript
+from .. import common, transcript
 from .store import Dialogue
 
 _ROLES = {
@@ -95,7 +95,7 @@ def write_alpaca(dialogues, path):
 def write_messages(dialogues, path):
     """Write {"messages": […]} per line, and nothing else, as the fine-tuning APIs take it; return its path."""
     entries = ({"messages": d.messages} for d in dialogues)
-    return artifacts.write_pieces(path, (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+    return common.write_pieces(path, (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
 
 
 def write_parquet(dialogues, path):
@@ -107,7 +107,7 @@ def write_parquet(dialogues, path):
     kinds = {"messages": pa.list_(message)}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in Dialogue("").to_record()])
     rows = (d.to_record() | {"usage": json.dumps(d.usage, ensure_ascii=False)} for d in dialogues)
-    with artifacts.whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
+    with common.atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
         while group := list(islice(rows, _ROW_GROUP)):
             file.write_table(pa.Table.from_pylist(group, schema))
     return Path(path)
@@ -248,4 +248,4 @@ def _write_list(entries, path):
     """A JSON list, one entry a line."""
     lines = (json.dumps(entry, ensure_ascii=False) for entry in entries)
     first = next(lines, "")
-    return artifacts.write_pieces(path, chain(["[\n", first], (",\n" + line for line in lines), ["\n]\n"]))
+    return common.write_pieces(path, chain(["[\n", first], (",\n" + line for line in lines), ["\n]\n"]))

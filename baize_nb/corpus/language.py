@@ -7,7 +7,7 @@ Short texts, code, names and lists have few function words: no verdict can be ha
 import unicodedata
 from collections import Counter
 
-from ..errors import CourseError
+from ..common import CourseError
 from .text import words
 
 # The commonest words of running text. Some stand in several lists; they help no language against another.

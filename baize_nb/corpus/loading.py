@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from .formats import FORMATS, convert, detect
 from .memory import uncollected
 from .records import records
@@ -45,7 +45,7 @@ class Loaded(NamedTuple):
         lines += [f"  {u.where}: {u.reason}" for u in self.unreadable[:5]]
         lines += [f"  … and {len(self.unreadable) - 5:,} more"] * (len(self.unreadable) > 5)
         if self.aside:
-            lines.append(f"  set aside in {artifacts.show(self.aside)}")
+            lines.append(f"  set aside in {common.show(self.aside)}")
         return "\n".join(lines)
 
 
@@ -92,7 +92,7 @@ class Stream:
         if not self._aside:
             return
         if self.aside is None:
-            temporary = stack.enter_context(artifacts.whole(self._aside))
+            temporary = stack.enter_context(common.atomic_write(self._aside))
             self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
             self.aside = Path(self._aside)
         raw = record.raw if record.fault else record.value
@@ -142,7 +142,7 @@ def read_baize(path, source="", license="", skip_faulty=False):
         bad = [str(u.number) for u in loaded.unreadable]
         first = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")
         raise CourseError(
-            f"{artifacts.show(path)}: {len(bad)} of {len(loaded.dialogues) + len(bad)} entries hold no exchange "
+            f"{common.show(path)}: {len(bad)} of {len(loaded.dialogues) + len(bad)} entries hold no exchange "
             f"between [|Human|] and [|AI|] (entry {first}; the first: {loaded.unreadable[0].reason}). "
             "Mend them, or pass skip_faulty=True to set them aside."
         )
@@ -159,7 +159,7 @@ def read_messages(path, source="", license=""):
     if loaded.unreadable:
         first = loaded.unreadable[0]
         raise CourseError(
-            f"{artifacts.show(path)}:{first.number}: not a line of messages that alternate user and assistant "
+            f"{common.show(path)}:{first.number}: not a line of messages that alternate user and assistant "
             f"({first.reason}). Mend or delete that line and read again, or use corpus.load to set it aside."
         )
     return loaded.dialogues

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 
 _CHUNK = 1 << 18  # characters
 _ROWS = 1000
@@ -37,7 +37,7 @@ def records(path):
     try:
         yield from _reader(path)(path)
     except OSError as error:
-        raise CourseError(f"Cannot read {artifacts.show(path)} ({error.strerror or error}).") from error
+        raise CourseError(f"Cannot read {common.show(path)} ({error.strerror or error}).") from error
 
 
 def _reader(path):
@@ -57,7 +57,7 @@ def _reader(path):
         return _lines
     kind = "one object" if head.startswith("{") else "neither JSON nor parquet"
     raise CourseError(
-        f"{artifacts.show(path)}: {kind}, not a list of dialogues. Save it as UTF-8, as a JSON list of dialogues, "
+        f"{common.show(path)}: {kind}, not a list of dialogues. Save it as UTF-8, as a JSON list of dialogues, "
         "as one dialogue a line, or as parquet."
     )
 
@@ -95,7 +95,7 @@ def _rows(path):
             for number, row in enumerate(rows, start=1):
                 yield Record(number, f"row {number}", {k: v for k, v in row.items() if v is not None})
     except pyarrow.ArrowException as error:
-        raise CourseError(f"{artifacts.show(path)}: a damaged parquet file ({error}). Fetch it again.") from error
+        raise CourseError(f"{common.show(path)}: a damaged parquet file ({error}). Fetch it again.") from error
 
 
 def _entries(path):

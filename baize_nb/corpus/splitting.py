@@ -6,7 +6,7 @@ Knows: seeds, sources, near duplicates. Does not know: that two seeds in other w
 import hashlib
 from collections import defaultdict
 
-from ..errors import CourseError
+from ..common import CourseError
 from .duplicates import all_words, linked
 from .text import words
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from .. import artifacts, transcript
-from ..errors import CourseError
+from .. import common, transcript
+from ..common import CourseError
 from .memory import uncollected
 
 
@@ -105,7 +105,7 @@ def read(path):
             raise CourseError(_fault(path, number, line, error)) from error
         if dialogue.id in seen:
             raise CourseError(
-                f"{artifacts.show(path)}:{number}: id {dialogue.id!r} already stands on line {seen[dialogue.id]}. "
+                f"{common.show(path)}:{number}: id {dialogue.id!r} already stands on line {seen[dialogue.id]}. "
                 "Keep one of the two lines and read again."
             )
         seen[dialogue.id] = number
@@ -118,7 +118,7 @@ def write(dialogues, path):
 
     dialogues : any iterable; they are written as they come and need not fit into memory.
     """
-    return artifacts.write_pieces(path, (d.to_json() + "\n" for d in dialogues))
+    return common.write_pieces(path, (d.to_json() + "\n" for d in dialogues))
 
 
 def _lines(path):
@@ -127,18 +127,18 @@ def _lines(path):
         with Path(path).open(encoding="utf-8") as file:
             yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
     except OSError as error:
-        raise CourseError(f"Cannot read {artifacts.show(path)} ({error.strerror}).") from error
+        raise CourseError(f"Cannot read {common.show(path)} ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise CourseError(f"{artifacts.show(path)} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
+        raise CourseError(f"{common.show(path)} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
 
 
 def _fault(path, number, line, error):
     """What is wrong with line `number`, and what to do about it."""
     if isinstance(error, json.JSONDecodeError) and not line.endswith("\n"):
         return (
-            f"{artifacts.show(path)}:{number}: the last line is torn off: its writing was cut short. "
+            f"{common.show(path)}:{number}: the last line is torn off: its writing was cut short. "
             "Delete that line (the others are whole), or run notebook 02 again, which makes that dialogue anew."
         )
     if isinstance(error, json.JSONDecodeError):
         error = f"not JSON ({error.msg} at character {error.pos + 1})"
-    return f"{artifacts.show(path)}:{number}: {error}. Mend or delete that line and read again."
+    return f"{common.show(path)}:{number}: {error}. Mend or delete that line and read again."

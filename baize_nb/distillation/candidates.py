@@ -6,7 +6,7 @@ Knows: what may be asked, and how one question is asked several times. Does not 
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import artifacts, evaluation, seeds
+from .. import common, evaluation, seeds
 from ..corpus import words
 from ..seeds import Seed
 
@@ -68,5 +68,5 @@ def sample(endpoint, tokenizer, asked, times, path, sources=(), slots=16, **sett
             found.append(Candidate(*about, said.text, said.end, said.tokens, endpoint.model))
     counts = {"questions": len(asked), "candidates": len(found)}
     told = sessions[0].settings() | {"seed": f"0 to {times - 1}"}
-    artifacts.write_manifest(path, MADE_BY, sources=sources, settings=told, counts=counts)
+    common.write_manifest(path, MADE_BY, sources=sources, settings=told, counts=counts)
     return found

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import artifacts, corpus
+from .. import common, corpus
 from ..corpus import Dialogue
 from . import judging, rules
 from .candidates import MADE_BY
@@ -39,7 +39,7 @@ def score(candidates, path, scorer="auto", judge=None, trial=None):
         settings = {"scorer": judge.model, "wording": judging.WORDINGS[0]}
     else:
         records, settings = [_by_rules(c) for c in candidates], {"scorer": "rules", "points": rules.POINTS}
-    artifacts.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    common.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     read = sum(record["score"] is not None for record in records)
     _describe(path, settings, ["candidates.jsonl"], candidates=len(records), read=read)
     return records
@@ -59,7 +59,7 @@ def _by_rules(candidate):
 def _describe(path, settings, made_from, **counts):
     """The manifest of a stage's file; made_from : names of earlier stages' files, which lie beside it."""
     sources = [file for name in made_from if (file := path.with_name(name)).is_file()]
-    artifacts.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
+    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
 
 
 def choose(asked, candidates, scores, floor=FLOOR):

@@ -16,7 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older Python can't even import
         "one, make a new environment with it, and choose that as the notebook's kernel."
     )
 
-from .. import artifacts, profiles, teacher
+from .. import common, profiles, teacher
 from . import cache, kernel, machine, needs, network, places
 from .findings import Finding, found
 from .machine import NEEDS_GIB
@@ -45,9 +45,9 @@ def settings():
     profile = profiles.current()
     print(f"Profile:   {profile.name} ({profile.seeds:,} dialogues, base model {profile.base})")
     print(f"Teacher:   {teacher.choice()[1]}")
-    folder = artifacts.runs()
+    folder = common.runs()
     # A folder that somebody named is shown whole: a slip in it is seen here, before anything is written there.
-    print(f"Artifacts: {folder.absolute() if os.environ.get('BAIZE_RUNS') else artifacts.show(folder)}")
+    print(f"Artifacts: {folder.absolute() if os.environ.get('BAIZE_RUNS') else common.show(folder)}")
 
 
 def findings(ask=False):

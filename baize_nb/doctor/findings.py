@@ -6,7 +6,7 @@ Knows: nothing of the machine or the course.
 import textwrap
 from dataclasses import dataclass
 
-from ..errors import CourseError
+from ..common import CourseError
 
 WIDTH = 110
 

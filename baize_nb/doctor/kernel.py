@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from .. import artifacts
+from .. import common
 from .findings import Finding
 
 NAME = "baize-nb"
@@ -31,16 +31,16 @@ def course(name=NAME, folder=None):
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Finding("course", f"not installed in {artifacts.show(sys.prefix)}", _other_kernel())
-    folder, package = Path(folder or Path.cwd()).absolute(), Path(artifacts.__file__).resolve().parent
-    beside = next((d / "baize_nb" for d in (folder, folder.parent) if (d / "baize_nb/artifacts.py").is_file()), package)
+        return Finding("course", f"not installed in {common.show(sys.prefix)}", _other_kernel())
+    folder, package = Path(folder or Path.cwd()).absolute(), Path(common.__file__).resolve().parent
+    beside = next((d / "baize_nb" for d in (folder, folder.parent) if (d / "baize_nb/common.py").is_file()), package)
     note = ""
     if beside.resolve() != package:
         note = (
-            f"The notebook lies beside {artifacts.show(beside)}, but this Python imports {artifacts.show(package)}. "
+            f"The notebook lies beside {common.show(beside)}, but this Python imports {common.show(package)}. "
             "To work with the former: pip install -e . in that folder, and restart the kernel."
         )
-    return Finding("course", f"{version}, in {artifacts.show(sys.prefix)}", note=note)
+    return Finding("course", f"{version}, in {common.show(sys.prefix)}", note=note)
 
 
 def _other_kernel():

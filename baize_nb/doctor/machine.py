@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .. import artifacts, models
+from .. import common, models
 from .findings import Finding
 
 # Profile laptop. disk: model cache and runs; memory: of the machine; free memory: training's peak with some room.
@@ -84,7 +84,7 @@ def free_gib(meminfo=MEMINFO):
 def disk(cache=None, runs=None):
     """Whether there is room for the model's cache and for the runs. cache, runs: GiB free at each of them."""
     if cache is None:
-        cache, runs = (shutil.disk_usage(folder).free / GIB for folder in (models.cache(), artifacts.runs()))
+        cache, runs = (shutil.disk_usage(folder).free / GIB for folder in (models.cache(), common.runs()))
     value = f"{min(cache, runs):.1f} GiB"
     if cache < NEEDS_GIB["disk"]:
         where, instead = "your user cache lies", ""

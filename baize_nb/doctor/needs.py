@@ -6,7 +6,7 @@ Knows: how to compare finetune.needs with what is free, and how an NVIDIA driver
 import shutil
 import subprocess
 
-from .. import artifacts, profiles
+from .. import common, profiles
 from ..finetune import forecast
 from .findings import Finding
 from .machine import GIB, free_gib, total_gib
@@ -34,7 +34,7 @@ def training(profile=None, memory=None, disk=None, gpu=None):
     if wanted.memory > memory:
         return Finding("training", value, _smaller(profile, memory))
     if disk is None:
-        disk = shutil.disk_usage(artifacts.runs()).free
+        disk = shutil.disk_usage(common.runs()).free
     if wanted.disk > disk:
         remedy = f"Only {disk / forecast.GB:.1f} GB are free there: free some space, or set BAIZE_RUNS to another disk."
         return Finding("training", value, remedy)

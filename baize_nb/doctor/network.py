@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from .. import teacher as teachers
-from ..errors import CourseError
+from ..common import CourseError
 from .findings import Finding
 
 SECONDS = 5  # a check must not hold up a lesson

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .. import artifacts, models
+from .. import common, models
 from .findings import Finding
 
 LONGEST_PATH = 260  # Windows, unless its "long paths" are switched on
@@ -23,7 +23,7 @@ def windows(folders=None):
     if folders is None:
         if os.name != "nt":
             return None
-        folders = [str(Path(artifacts.__file__).parent), str(artifacts.runs()), str(models.cache())]
+        folders = [str(Path(common.__file__).parent), str(common.runs()), str(models.cache())]
     for folder in folders:
         if trouble := _trouble(PureWindowsPath(folder)):
             remedy = "Move the clone to a short, plain folder such as C:\\baize, and set BAIZE_RUNS to C:\\baize-runs."
@@ -55,7 +55,7 @@ def colab(runs=None, mounted=None):
     """
     if "google.colab" not in sys.modules:
         return None
-    runs = PurePosixPath(runs or artifacts.runs())
+    runs = PurePosixPath(runs or common.runs())
     mounted = Path(DRIVE).is_mount() if mounted is None else mounted
     mount = f"`from google.colab import drive; drive.mount('{DRIVE}')`"
     if not runs.is_relative_to(DRIVE):

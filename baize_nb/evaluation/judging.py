@@ -18,11 +18,10 @@ from typing import NamedTuple
 
 import openai
 
-from .. import artifacts, corpus, transcript
-from ..errors import CourseError
+from .. import common, corpus, transcript
+from ..common import CourseError, Journal
 from ..selfchat.asking import Faulty, Requester
 from ..selfchat.budget import Budget, BudgetSpent, Purse, Tokens, dollars, price_of
-from ..selfchat.journal import Journal
 from ..selfchat.pacing import Limits, Pace
 from ..selfchat.requestlog import RequestLog
 from .verdicts import Verdict
@@ -58,8 +57,8 @@ def obvious(path=None):
     path : a file of your own in the form of data/prompts/judge_check.jsonl. Raises CourseError, with file and line, for
     a line that is no such pair.
     """
-    path = path or artifacts.DATA / "prompts" / "judge_check.jsonl"
-    return artifacts.read_lines(path, lambda p: Pair(p["id"], p["messages"], p["good"], p["bad"]), "pair")
+    path = path or common.DATA / "prompts" / "judge_check.jsonl"
+    return list(common.read_jsonl(path, lambda p: Pair(p["id"], p["messages"], p["good"], p["bad"]), "pair"))
 
 
 def question(messages, first, second):
@@ -100,7 +99,7 @@ async def judge(pairs, teacher, path, budget=None, limits=None, concurrency=8):
     budget spent, questions that got no answer; what was answered is kept, and the next call goes on from there.
     """
     path, budget, limits = Path(path), budget or Budget(), limits or Limits()
-    with Journal(path, {}) as journal:
+    with Journal(path) as journal:
         known = _known(path)
         todo = [ask for ask in _questions(pairs, teacher) if ask.id not in known]
         with RequestLog(path, set(known)) as log:
@@ -108,7 +107,7 @@ async def judge(pairs, teacher, path, budget=None, limits=None, concurrency=8):
                 purse = Purse(budget, price_of(teacher, budget.price), log.spent)
                 await _Judging(teacher, limits, journal, log, purse).all(todo, concurrency)
         found = _known(path)
-    artifacts.write_manifest(
+    common.write_manifest(
         path, "baize_nb.evaluation.judge (notebook 06)", judge=teacher.model, prompt=JUDGE, lines=len(found)
     )
     return [_verdict(pair, teacher, found) for pair in pairs]

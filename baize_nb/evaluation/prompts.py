@@ -6,7 +6,7 @@ Knows: data/prompts/evaluation.jsonl and its form. Does not know: models. Built 
 from collections import Counter
 from typing import NamedTuple
 
-from .. import artifacts, transcript
+from .. import common, transcript
 
 KINDS = ("general", "code", "health", "safety", "multi-turn")
 
@@ -31,8 +31,8 @@ def prompts(n=None, *kinds, path=None):
     The first of each kind, in the order of the file, so a larger `n` holds every prompt of a smaller one.
     Raises CourseError, with file and line, for a line that is no prompt.
     """
-    path = path or artifacts.DATA / "prompts" / "evaluation.jsonl"
-    found = [p for p in artifacts.read_lines(path, _prompt, "prompt") if p.kind in (kinds or KINDS)]
+    path = path or common.DATA / "prompts" / "evaluation.jsonl"
+    found = [p for p in common.read_jsonl(path, _prompt, "prompt") if p.kind in (kinds or KINDS)]
     seen, ranked = Counter(), []
     for place, prompt in enumerate(found):
         ranked.append((seen[prompt.kind], place))

@@ -12,7 +12,7 @@ import json
 from typing import NamedTuple
 
 from ..chat import EndpointSession, side_by_side
-from ..selfchat.journal import Journal
+from ..common import Journal
 
 
 class Reply(NamedTuple):
@@ -46,7 +46,7 @@ def reply(sessions, prompts, path=None):
                the model's name is one of the settings, and `serve` gives each model a name that tells its weights.
     """
     keys = [_key(sessions[0], prompt) for prompt in prompts]
-    with Journal(path, {}) if path else contextlib.nullcontext() as journal:
+    with Journal(path) if path else contextlib.nullcontext() as journal:
         known = {line["key"]: _reply(line) for line in journal.records()} if journal else {}
         todo = list({key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}.items())
         with contextlib.closing(side_by_side(sessions, [prompt for _, prompt in todo], _ask)) as answers:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .. import artifacts, models, teacher
+from .. import common, models, teacher
 from ..engine import Engine
 
 
@@ -33,12 +33,12 @@ def _file(name, adapter, base, weights):
         return models.gguf()
     from .. import finetune
 
-    path = artifacts.runs() / "evaluation" / f"{name}.gguf"
+    path = common.runs() / "evaluation" / f"{name}.gguf"
     mark = path.with_name(path.name + ".weights.json")
     if not (path.is_file() and mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == weights):
         mark.unlink(missing_ok=True)
         finetune.export_gguf(adapter, base=base, out=path)
-        artifacts.write_text(mark, json.dumps(weights))
+        common.write_text(mark, json.dumps(weights))
     return path
 
 
@@ -48,5 +48,5 @@ def _weights(adapter, base):
         told = models.GGUF_SHA256
     else:
         files = sorted(Path(base).glob("*.safetensors")) if Path(base).is_dir() else []
-        told = " ".join(artifacts.sha256(file) for file in files) or base
-    return f"{told} {artifacts.sha256(Path(adapter) / 'adapter_model.safetensors')}" if adapter else told
+        told = " ".join(common.sha256(file) for file in files) or base
+    return f"{told} {common.sha256(Path(adapter) / 'adapter_model.safetensors')}" if adapter else told

@@ -4,7 +4,7 @@ Knows: recorded replies, the votes of CompareWidget. Does not know: models or wi
 """
 
 from ..chat import Conversation
-from ..errors import CourseError
+from ..common import CourseError
 
 
 class Recorded(Conversation):

@@ -10,8 +10,8 @@ Notebook 08 has the files for several machines, and for sharing the weights.
 import argparse
 import sys
 
-from .. import artifacts, corpus, finetune, profiles
-from ..errors import CourseError
+from .. import common, corpus, finetune, profiles
+from ..common import CourseError
 from . import hardware
 
 
@@ -33,7 +33,7 @@ def main(given=None):
     try:
         options = arguments(given)
         with hardware.only_the_first_speaks():
-            paths = [options.train or artifacts.find("train.jsonl"), options.heldout or artifacts.find("heldout.jsonl")]
+            paths = [options.train or common.find("train.jsonl"), options.heldout or common.find("heldout.jsonl")]
         train, heldout = (corpus.read(path) for path in paths)
         finetune.train(train, heldout, base=options.base, out=options.out, sources=paths)
     except CourseError as error:

@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import pad
 
-from .. import artifacts, corpus, models, profiles
-from ..errors import CourseError
+from .. import common, corpus, models, profiles
+from ..common import CourseError
 from .fastlora import quicken
 from .loss import learned, rows_loss, summed_loss
 from .tokens import IGNORE, collate, encode_all
@@ -127,7 +127,7 @@ def read(path):
         return [{name: numbers.get(name, str)(row[name]) for name in COLUMNS} for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise CourseError(
-            f"{artifacts.show(path)} is no table of ablations ({error}). Name another file, or delete it."
+            f"{common.show(path)} is no table of ablations ({error}). Name another file, or delete it."
         ) from error
 
 
@@ -174,7 +174,7 @@ def make(path, seeds=(0, 1, 2), dialogues=DIALOGUES, settings=SETTINGS, limit=LI
     train, heldout = chosen_rows(tokenizer, dialogues, limit, folder)
     recipes = {s.name: _recipe(train, heldout, limit, s) for s in settings}
     if any(row["recipe"] != recipes.get(row["setting"]) for row in rows):
-        raise CourseError(f"{artifacts.show(path)} came from other data or settings. Name another file, or delete it.")
+        raise CourseError(f"{common.show(path)} came from other data or settings. Name another file, or delete it.")
     done = {(row["setting"], row["seed"]) for row in rows}
     end = time.monotonic() + 60 * minutes
     for seed, setting in itertools.product(seeds, settings):
@@ -185,8 +185,8 @@ def make(path, seeds=(0, 1, 2), dialogues=DIALOGUES, settings=SETTINGS, limit=LI
             _save(path, rows)
             print(f"seed {seed} · {setting.name:20} held-out loss {loss:.4f} · {seconds:.0f} s", flush=True)
     facts = {"settings": [asdict(s) for s in settings], "batch": BATCH, "limit": limit, "dialogues": dialogues}
-    command = f"python -m baize_nb.finetune.ablations --out {artifacts.show(path)}"
-    artifacts.write_manifest(path, command, sources, base=models.NAME, machine=_machine(), **facts)
+    command = f"python -m baize_nb.finetune.ablations --out {common.show(path)}"
+    common.write_manifest(path, command, sources, base=models.NAME, machine=_machine(), **facts)
     return rows
 
 
@@ -199,7 +199,7 @@ def chosen_rows(tokenizer, dialogues=DIALOGUES, limit=LIMIT, folder=None):
 
 def _sources(folder):
     """Paths of train.jsonl and heldout.jsonl in a folder, or of the shipped ones."""
-    folder = Path(folder or artifacts.DATA / "corpus")
+    folder = Path(folder or common.DATA / "corpus")
     return [folder / "train.jsonl", folder / "heldout.jsonl"]
 
 
@@ -216,7 +216,7 @@ def _save(path, rows):
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    artifacts.write_text(path, text.getvalue())
+    common.write_text(path, text.getvalue())
 
 
 def _machine():

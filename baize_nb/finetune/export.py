@@ -9,7 +9,7 @@ together, a little faster, and every program that reads a LLaMA can run it.
 
 from pathlib import Path
 
-from .. import artifacts, models
+from .. import common, models
 from . import gguf_file, saving
 from .chattemplate import chat_template
 
@@ -25,11 +25,11 @@ def merge(adapter, base="embedded", out=None, dtype="float32"):
     The folder has weights (safetensors), tokenizer, settings for generation and a chat template that writes the Baize
     format. `models.load(str(folder))` reads it. Raises CourseError: no adapter, one of another base, a full disk.
     """
-    out = Path(out) if out is not None else artifacts.runs() / "merged"
+    out = Path(out) if out is not None else common.runs() / "merged"
     model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
     then = "Free some space or set BAIZE_RUNS to another disk, and try again."
-    with artifacts.whole_folder(out, "the model", then) as temporary, models.quiet():
+    with common.atomic_folder(out, "the model", then) as temporary, models.quiet():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     _manifest(out, "merge", adapter, base, dtype=dtype)
@@ -49,7 +49,7 @@ def export_gguf(adapter, base="embedded", out=None, kind="Q8_0"):
     """
     gguf_file.known(kind)
     source = gguf_file.check(models.load_tokenizer(base))
-    out = Path(out) if out is not None else artifacts.runs() / f"baize.{kind}.gguf"
+    out = Path(out) if out is not None else common.runs() / f"baize.{kind}.gguf"
     model, tokenizer = _merged(adapter, base, "float32")
     gguf_file.write(model, tokenizer, source, out, kind)
     _manifest(out, "export_gguf", adapter, base, kind=kind)
@@ -66,4 +66,4 @@ def _manifest(out, command, adapter, base, **facts):
     weights = Path(adapter or "") / saving.WEIGHTS
     sources = [weights] if weights.is_file() else []  # one from a hub is named below
     facts |= {"base": saving.base_name(base), "adapter": adapter and Path(adapter).name}
-    artifacts.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)
+    common.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)

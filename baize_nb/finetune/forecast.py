@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import profiles
-from ..errors import CourseError
+from ..common import CourseError
 
 GB = 1e9
 # Bytes of a weight in a linear layer; "auto" at its most.

@@ -8,8 +8,8 @@ the embedded one's family has the same tokenizer. Built in notebook 05.
 import gguf
 import torch
 
-from .. import artifacts, models
-from ..errors import CourseError
+from .. import common, models
+from ..common import CourseError
 from .chattemplate import chat_template
 
 OTHERWISE = (
@@ -45,7 +45,7 @@ def write(model, tokenizer, source, out, kind):
         "general.file_type": int(file_type),
         "tokenizer.chat_template": chat_template(tokenizer),
     }
-    with artifacts.whole(out) as temporary:
+    with common.atomic_write(out) as temporary:
         writer = gguf.GGUFWriter(temporary, "llama")
         try:
             _copy_metadata(source, writer, changed)

@@ -8,8 +8,8 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from .. import artifacts, corpus, models, transcript
-from ..errors import CourseError
+from .. import common, corpus, models, transcript
+from ..common import CourseError
 
 LIMITS = (
     "It states falsehoods fluently, in medicine above all: what it says is no advice to anybody. A language model "
@@ -32,9 +32,7 @@ def write_model_card(artifact, adapter, corpus_path=None):
     """
     artifact, adapter = Path(artifact), Path(adapter)
     if not artifact.exists():
-        raise CourseError(
-            f"There is no model {artifacts.show(artifact)} to describe. Make it with finetune.merge first."
-        )
+        raise CourseError(f"There is no model {common.show(artifact)} to describe. Make it with finetune.merge first.")
     trained, made = corpus.read_manifest(adapter), corpus.read_manifest(artifact)
     sections = (
         _head(artifact, made, trained),
@@ -46,14 +44,14 @@ def write_model_card(artifact, adapter, corpus_path=None):
         "## Made by\n\n" + _facts({name: made.get(name) for name in ("made_by", "made_at", "sources", "versions")}),
     )
     path = artifact.with_name(artifact.name + ".card.md")
-    artifacts.write_text(path, "\n\n".join(sections) + "\n")
+    common.write_text(path, "\n\n".join(sections) + "\n")
     return path
 
 
 def _head(artifact, made, trained):
     """Title, the warning, and which file is meant."""
     file = artifact if artifact.is_file() else artifact / "model.safetensors"
-    size = f"{file.stat().st_size:,} bytes · SHA-256 `{artifacts.sha256(file)}`" if file.is_file() else "several files"
+    size = f"{file.stat().st_size:,} bytes · SHA-256 `{common.sha256(file)}`" if file.is_file() else "several files"
     about = {"base model": _base(trained), "kind": made.get("kind", "transformers folder")}
     return (
         f"# Model card: {artifact.name}\n\n"
@@ -78,7 +76,7 @@ def _data(trained, path):
         facts["licences of the seeds"] = dict(Counter(d.license for d in dialogues))
         facts["written by"] = dict(Counter(d.model for d in dialogues))
         known = {source["sha256"] for source in trained.get("sources") or []}
-        same = artifacts.sha256(path) in known
+        same = common.sha256(path) in known
         notes = [] if same else ["This corpus is not the file that the adapter's manifest names."]
     return "\n\n".join(["## What it learned from", _facts(facts), *notes])
 

@@ -8,8 +8,8 @@ import math
 import shutil
 from dataclasses import replace
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from . import forecast, hardware
 from .loss import rows_loss
 
@@ -73,7 +73,7 @@ def _disk(model, out):
     free = shutil.disk_usage(folder).free / GIB
     if free < wanted:
         raise CourseError(
-            f"Checkpoints and adapter need {wanted:.2f} GiB, and {artifacts.show(folder)} has {free:.2f} GiB free: "
+            f"Checkpoints and adapter need {wanted:.2f} GiB, and {common.show(folder)} has {free:.2f} GiB free: "
             "free some space or set BAIZE_RUNS to a folder on another disk."
         )
 

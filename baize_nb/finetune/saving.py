@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .. import artifacts, models
+from .. import common, models
 
 WEIGHTS = "adapter_model.safetensors"
 KNOBS = (
@@ -83,12 +83,12 @@ def prepare(folder, wanted, **began):
     """
     last = last_checkpoint(folder)
     if noted(folder, wanted) is not None:
-        print(f"Going on from {artifacts.show(last)}, which an interrupted run of the same data and settings left.")
+        print(f"Going on from {common.show(last)}, which an interrupted run of the same data and settings left.")
         return
     if last is not None:
-        print(f"{artifacts.show(folder)} came from other data or settings: starting anew.")
+        print(f"{common.show(folder)} came from other data or settings: starting anew.")
     shutil.rmtree(folder, ignore_errors=True)
-    artifacts.write_text(folder / "recipe.json", json.dumps({"wanted": wanted, **began}, indent=2) + "\n")
+    common.write_text(folder / "recipe.json", json.dumps({"wanted": wanted, **began}, indent=2) + "\n")
 
 
 def noted(folder, wanted):
@@ -131,7 +131,7 @@ def save_adapter(model, out, base, weights=None):
     weights : what `whole_weights` gave, where several processes had to ask for it.
     """
     then = "The last checkpoint is kept. Free some space and run this again: it goes on from there."
-    with artifacts.whole_folder(out, "the adapter", then) as temporary:
+    with common.atomic_folder(out, "the adapter", then) as temporary:
         model.peft_config["default"].base_model_name_or_path = base_name(base)
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
         model.save_pretrained(temporary, state_dict=weights or whole_weights(model), save_embedding_layers=False)
@@ -142,6 +142,6 @@ def save_manifest(run, wanted, encoded, sources):
     """Write the manifest of a run beside its adapter."""
     facts = {k: v for k, v in asdict(run).items() if k != "adapter"}
     said = {name: str(rows) for name, rows in encoded.items()}
-    artifacts.write_manifest(
+    common.write_manifest(
         run.adapter, "baize_nb.finetune.train (notebook 04)", sources=sources, **wanted, encoded=said, run=facts
     )

@@ -7,7 +7,7 @@ Knows: the loss mask, cutting to a length, padding a batch. Does not know: model
 from typing import NamedTuple
 
 from .. import transcript
-from ..errors import CourseError
+from ..common import CourseError
 
 IGNORE = -100  # the label that cross entropy leaves out
 

@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from .loss import loss_sums, summed_loss
 from .tokens import IGNORE, collate
 
@@ -84,7 +84,7 @@ class AssistantTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
         except Exception as error:  # torch and safetensors report a full disk by error classes of their own
             raise CourseError(
-                f"Could not write a checkpoint to {artifacts.show(self.args.output_dir)} ({error}). "
+                f"Could not write a checkpoint to {common.show(self.args.output_dir)} ({error}). "
                 "Free some space and run this again: it goes on from the last whole checkpoint."
             ) from error
 

@@ -17,8 +17,8 @@ from accelerate.utils import broadcast_object_list
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from .. import artifacts, models, profiles
-from ..errors import CourseError
+from .. import common, models, profiles
+from ..common import CourseError
 from . import hardware, precision, preflight, saving
 from .fastlora import quicken
 from .tokens import encode_all
@@ -42,11 +42,11 @@ def train(train, validation, base="embedded", out=None, profile=None, sources=()
     """
     with hardware.only_the_first_speaks():
         profile = profile or profiles.current()
-        out = Path(out) if out is not None else artifacts.runs() / "adapter"
+        out = Path(out) if out is not None else common.runs() / "adapter"
         wanted = saving.recipe(train, validation, base, profile)
         run = saving.finished(out, wanted)
         if run is not None:
-            print(f"Already trained: {artifacts.show(out)} has this data and these settings. Delete it to train again.")
+            print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
             if on_step:
                 on_step(Seen(run.steps, run.steps, run.history, run.heldout))
             return run
@@ -73,7 +73,7 @@ def _train(train, validation, out, wanted, base, profile, sources, on_step):
         saving.save_manifest(run, wanted, encoded, sources)
         shutil.rmtree(_checkpoints(out), ignore_errors=True)
     everyone.wait_for_everyone()
-    print(f"Adapter in {artifacts.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
+    print(f"Adapter in {common.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
     return run
 
 
@@ -223,7 +223,7 @@ def _run(trainer, folder, resume, watching):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except KeyboardInterrupt:
         last = saving.last_checkpoint(folder)
-        left = f"{artifacts.show(last)} is kept: run this again to go on from there" if last else "no step was finished"
+        left = f"{common.show(last)} is kept: run this again to go on from there" if last else "no step was finished"
         raise CourseError(f"Interrupted at step {trainer.state.global_step}; {left}.") from None
     except torch.OutOfMemoryError as error:
         raise CourseError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from ..errors import CourseError
+from ..common import CourseError
 from ..progress import clock
 
 

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 
-from ..errors import CourseError
+from ..common import CourseError
 
 # Nothing is sent to anybody, nothing listens that nobody asked for, and no line is printed but ours.
 QUIET = {

@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .. import artifacts, corpus, seeds, selfchat
-from ..errors import CourseError
+from .. import common, corpus, seeds, selfchat
+from ..common import CourseError
 from ..selfchat.outcomes import shaping
 from ..teacher import Teacher
 from . import cluster, shards
@@ -53,7 +53,7 @@ class Generated:
 
     def __str__(self):
         return (
-            f"{artifacts.show(self.folder)}: {self.shards} shards made by {len(self.workers)} workers, {self.kept} "
+            f"{common.show(self.folder)}: {self.shards} shards made by {len(self.workers)} workers, {self.kept} "
             f"kept from before; {self.dialogues} dialogues, {self.failed} failed; {self.requests} requests"
         )
 
@@ -91,7 +91,7 @@ def _stages(ray, todo, job):
 def talk(row, job):
     """Stage 1: the shard's seeds become dialogues in its journal. Adds "problem": why it is not finished, or ""."""
     work = shards.work_path(job.folder, row["shard"])
-    artifacts.write_text(work / "worker", str(os.getpid()))
+    common.write_text(work / "worker", str(os.getpid()))
     told = {"settings": job.settings, "budget": job.budget, "limits": job.limits, "concurrency": job.concurrency}
     try:
         pool = seeds.read(shards.seeds_path(job.folder, row["shard"]))

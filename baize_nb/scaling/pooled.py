@@ -10,10 +10,10 @@ that may be copies. The calling process keeps the pairs of likely copies, and a 
 import pickle
 from pathlib import Path
 
-from .. import artifacts, corpus
+from .. import common, corpus
+from ..common import CourseError
 from ..corpus import Measures
 from ..corpus.measuring import Side
-from ..errors import CourseError
 from . import cluster
 
 PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
@@ -86,7 +86,7 @@ def _dialogues(row):
     if stream.unreadable:
         first = stream.unreadable[0]
         raise CourseError(
-            f"{artifacts.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
+            f"{common.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
             f"{first.where}: {first.reason}. Read that file with corpus.load, which sets them aside."
         )
 

@@ -12,8 +12,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from .. import artifacts, seeds
-from ..errors import CourseError
+from .. import common, seeds
+from ..common import CourseError
 
 
 def cut(pool, folder, size):
@@ -41,13 +41,13 @@ def _write(part, path):
     import pyarrow as pa
     from pyarrow import parquet
 
-    with artifacts.whole(path) as temporary:
+    with common.atomic_write(path) as temporary:
         parquet.write_table(pa.Table.from_pylist([asdict(seed) for seed in part]), temporary)
 
 
 def _others(folder):
     return CourseError(
-        f"{artifacts.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
+        f"{common.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
         "give the seeds and the size it was begun with."
     )
 
@@ -57,10 +57,10 @@ def settle(folder, settings):
     path = Path(folder) / "settings.json"
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
     if not path.exists():
-        artifacts.write_text(path, text)
+        common.write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise CourseError(
-            f"{artifacts.show(path)} says that this job was begun with other settings. Name another folder for the new "
+            f"{common.show(path)} says that this job was begun with other settings. Name another folder for the new "
             "ones; two kinds of dialogues are never mixed."
         )
 

@@ -12,7 +12,7 @@ import zlib
 import openai
 
 from .. import transcript
-from ..errors import CourseError
+from ..common import CourseError
 from ..teacher import explained
 from .budget import Tokens
 from .pacing import LONGEST_PAUSE, asked_pause

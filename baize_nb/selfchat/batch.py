@@ -10,11 +10,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError, Journal
 from .asking import first_number, worst_case
 from .batchresults import NO_USAGE, read_result, result_lines
-from .journal import Journal
 from .outcomes import Outcome, dialogue_record, failure_record, failures_path, once_each, shaping, too_long
 from .strategies import Settings, read_transcript, transcript_messages
 
@@ -61,12 +60,12 @@ def to_batch(seeds, teacher, folder, settings=None, max_lines=50_000, max_bytes=
         files[path] = len(part)
     if len(list(folder.glob("requests-*.jsonl"))) > len(files):
         raise _others(folder)
-    artifacts.write_manifest(
+    common.write_manifest(
         folder,
         made_by="notebooks/02_self_chat.ipynb",
         settings=shaping(STRATEGY, teacher, settings),
         requests=len(seeds),
-        files={path.name: {"lines": lines, "sha256": artifacts.sha256(path)} for path, lines in files.items()},
+        files={path.name: {"lines": lines, "sha256": common.sha256(path)} for path, lines in files.items()},
     )
     return list(files)
 
@@ -83,7 +82,7 @@ def from_batch(results, seeds, teacher, path, settings=None):
     settings, path, seeds = settings or Settings(), Path(path), once_each(seeds)
     started = shaping(STRATEGY, teacher, settings)
     results = [Path(r) for r in ([results] if isinstance(results, str | os.PathLike) else results)]
-    with Journal(path, started) as corpus, Journal(failures_path(path), {}) as failures:
+    with Journal(path, started) as corpus, Journal(failures_path(path)) as failures:
         done = corpus.ids()
         report = BatchReport(path, kept=len(done))
         report.write_manifest(started)
@@ -138,14 +137,14 @@ def _parts(seeds, teacher, settings, max_lines, max_bytes):
 def _write_once(path, text):
     """Write a request file, unless it is there and says the same. It may have been uploaded: it is never replaced."""
     if not path.exists():
-        artifacts.write_text(path, text)
+        common.write_text(path, text)
     elif path.read_bytes() != text.encode():
         raise _others(path.parent)
 
 
 def _others(folder):
     return CourseError(
-        f"{artifacts.show(folder)} already holds request files that were made from other seeds or settings. "
+        f"{common.show(folder)} already holds request files that were made from other seeds or settings. "
         "Name another folder. If none of them was uploaded, you can delete them instead."
     )
 

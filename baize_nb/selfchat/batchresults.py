@@ -8,8 +8,8 @@ import json
 
 from openai.types.chat import ChatCompletion
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from .asking import Faulty, read_reply
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
@@ -27,10 +27,10 @@ def result_lines(paths):
             with path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     if line.strip():
-                        yield f"{artifacts.show(path)}:{number}", line.strip(), *_result(line)
+                        yield f"{common.show(path)}:{number}", line.strip(), *_result(line)
         except OSError as error:
             raise CourseError(
-                f"Cannot read {artifacts.show(path)} ({error.strerror}). Download the batch's files first."
+                f"Cannot read {common.show(path)} ({error.strerror}). Download the batch's files first."
             ) from error
 
 

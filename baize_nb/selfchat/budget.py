@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import CourseError
+from ..common import CourseError
 
 
 class Tokens(NamedTuple):

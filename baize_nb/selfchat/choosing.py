@@ -11,7 +11,7 @@ import openai
 
 from .. import teacher as teachers
 from ..chatformat import ChatFormat
-from ..errors import CourseError
+from ..common import CourseError
 from .strategies import STRATEGIES
 
 

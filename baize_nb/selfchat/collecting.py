@@ -14,13 +14,13 @@ from pathlib import Path
 
 import openai
 
-from .. import artifacts
+from .. import common
+from ..common import Journal
 from ..seeds import Seed
 from ..teacher import Teacher
 from .asking import Faulty, Line, Requester, describe
 from .budget import Budget, BudgetSpent, Purse, dollars, price_of
 from .choosing import choose
-from .journal import Journal
 from .outcomes import Outcome, dialogue_record, failure_record, failures_path, once_each, shaping, too_long
 from .pacing import Limits, Pace
 from .requestlog import RequestLog
@@ -74,7 +74,7 @@ async def collect(
     started = shaping(strategy, teacher, settings)
     with contextlib.ExitStack() as files:
         corpus = files.enter_context(Journal(path, started))
-        failures = files.enter_context(Journal(failures_path(path), {}))
+        failures = files.enter_context(Journal(failures_path(path)))
         done, failed = corpus.ids(), Counter(record["id"] for record in failures.records())
         log = files.enter_context(RequestLog(path, done))
         report = Report(path, kept=len(done))
@@ -89,7 +89,7 @@ async def collect(
                 await run.all(todo, min(concurrency, len(todo)), progress)
             except asyncio.CancelledError:  # an interrupted cell; Jupyter shows it as a long traceback
                 kept = report.kept + report.made
-                print(f"Interrupted: {kept} dialogues are in {artifacts.show(path)}. Run this again to go on.")
+                print(f"Interrupted: {kept} dialogues are in {common.show(path)}. Run this again to go on.")
                 raise
         report.usd = purse.usd
         report.write_manifest(started)
@@ -102,7 +102,7 @@ async def retry_failed(teacher, path, **options):
     A seed whose endpoint failed goes on where it stopped; one whose answers were useless is asked afresh, with other
     random numbers. The old lines of `failed.jsonl` stay, as a record.
     """
-    with Journal(failures_path(path), {}) as failures:
+    with Journal(failures_path(path)) as failures:
         failed = {r["id"]: r for r in failures.records()}
     seeds = [Seed(i, r["seed"], r.get("source", ""), r.get("license", "")) for i, r in failed.items()]
     return await collect(seeds, teacher, path, retry=True, **options)

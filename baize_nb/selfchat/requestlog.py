@@ -14,10 +14,10 @@ A request that was sent and never answered, because the process was killed, coun
 import json
 from collections import defaultdict
 
-from .. import artifacts
+from .. import common
+from ..common import Journal
 from .asking import describe
 from .budget import Tokens
-from .journal import Journal
 
 
 def log_path(corpus):
@@ -30,7 +30,7 @@ class RequestLog(Journal):
 
     def __init__(self, corpus, finished):
         """finished : ids that need no answers any more; the log is cut down to the others when it is opened."""
-        super().__init__(log_path(corpus), {})
+        super().__init__(log_path(corpus))
         self.finished = finished
         self.spent, self.replies = Tokens(), {}
         self._number = 0
@@ -92,7 +92,7 @@ class RequestLog(Journal):
                 lines.append(_answer(0, id, reply))  # no request of this run has that number
         lines.insert(0, {"spent": self.spent.minus(open_bills)})
         self._file.close()
-        artifacts.write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        common.write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self._file = self.path.open("ab", buffering=0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from .. import artifacts
+from .. import common
 from . import bubbles
 from .dials import Dials
 from .face import Face, button, row, scroller
@@ -181,12 +181,12 @@ class ChatWidget(Face):
     def _on_export(self):
         """Save the conversation under a name that is still free, and say where."""
         try:
-            path = _free_path(self.folder or artifacts.runs() / "chats", self.picker.value)
+            path = _free_path(self.folder or common.runs() / "chats", self.picker.value)
             self.session.save(path)
         except Exception as error:
             self._tell(error)
         else:
-            self.status.value = bubbles.line(f"Saved to {artifacts.show(path)}")
+            self.status.value = bubbles.line(f"Saved to {common.show(path)}")
 
     def _refresh(self):
         """Bring everything on the page in step with the session."""

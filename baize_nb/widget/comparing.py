@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import ipywidgets as widgets
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 from . import bubbles
 from .face import Face, button, row, scroller
 from .votes import CHOICES, SIDES, Votes, draw
@@ -115,7 +115,7 @@ class CompareWidget(Face):
             return
         self._round.open = True
         names = f"Left was {self._round.left}, right was {self._round.right}."
-        where = f" Kept in {artifacts.show(self.votes.path)}." if self.votes.path else ""
+        where = f" Kept in {common.show(self.votes.path)}." if self.votes.path else ""
         self._refresh(f"Your vote: {CHOICES[choice].lower()}. {names}{where}")
 
     @property

@@ -7,7 +7,7 @@ import asyncio
 
 import ipywidgets as widgets
 
-from ..errors import CourseError
+from ..common import CourseError
 from . import bubbles
 from .worker import Worker
 

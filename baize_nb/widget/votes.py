@@ -10,8 +10,8 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .. import artifacts
-from ..errors import CourseError
+from .. import common
+from ..common import CourseError
 
 CHOICES = {"left": "Left is better", "right": "Right is better", "same": "The same", "bad": "Both bad"}
 SIDES = ("left", "right")
@@ -31,9 +31,9 @@ class Votes:
         """Count a vote after the disk has confirmed it. Raises CourseError where it can't be written: cast it again."""
         vote = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **vote}
         if self.path:
-            from ..selfchat.journal import Journal
+            from ..common import Journal
 
-            with Journal(self.path, {}) as journal:
+            with Journal(self.path) as journal:
                 journal.append(vote)
         self.cast.append(vote)
 
@@ -60,9 +60,7 @@ def draw(names, seed, turn):
 def read(path):
     """The votes of a file. A last line that was torn off by a kill is left out; any other fault is a CourseError."""
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    return [
-        _vote(line, f"{artifacts.show(path)}:{number}") for number, line in enumerate(lines[:-1], 1) if line.strip()
-    ]
+    return [_vote(line, f"{common.show(path)}:{number}") for number, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
 def _vote(line, where):

@@ -1,9 +1,7 @@
-"""Where each stage's artifact lies, and the manifest beside it.
+"""What every stage shares: errors with a remedy, where artifacts lie, atomic writes, manifests, JSONL."""
 
-Knows: `runs/<profile>/`, the shipped `data/`, and how to write a file whole or not at all.
-Does not know: what is in an artifact.
-"""
-
+import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -15,8 +13,17 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from . import profiles
-from .errors import CourseError
+
+class CourseError(Exception):
+    """What was wrong, where, and the remedy, in one or two plain sentences.
+
+    A notebook shows the sentence alone, without the traceback, since the remedy is not in the code.
+    """
+
+    def _render_traceback_(self):
+        """IPython calls this instead of printing a traceback."""
+        return [f"CourseError: {self}"]
+
 
 _PACKAGE = Path(__file__).resolve().parent
 # A checkout has data/ beside the package; a wheel carries it inside.
@@ -37,6 +44,11 @@ _MADE_BY = {
 }
 
 
+def profile_name():
+    """The profile that `BAIZE_PROFILE` names; "laptop" where it is not set."""
+    return os.environ.get("BAIZE_PROFILE") or "laptop"
+
+
 def runs():
     """The folder of this profile's artifacts: `$BAIZE_RUNS/<profile>`, made if missing. Default `runs/`."""
     root = os.environ.get("BAIZE_RUNS")
@@ -46,7 +58,7 @@ def runs():
         root = _PACKAGE.parent / "runs"
     else:
         root = Path("runs")
-    folder = root / profiles.current().name
+    folder = root / profile_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,18 +94,26 @@ def show(path):
     return path.name
 
 
-def read_lines(path, make, what):
-    """[make(object)] of the lines of a JSONL file. Raises CourseError, with file and line, for one that is no `what`.
+def read_jsonl(path, make=dict, what="JSON object", on_fault=None):
+    """Yield make(object) for each line of a JSONL file that is not blank.
 
-    make : raises ValueError, TypeError, AttributeError or KeyError where an object is none.
+    make     : raises ValueError, TypeError, AttributeError or KeyError where an object is no `what`.
+    on_fault : called with (line number, reason) for a line that can't be read; it is then passed over. Without it such
+               a line raises CourseError that names file, line, fault and remedy.
     """
-    found = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            found.append(make(json.loads(line)))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise CourseError(f"{show(path)}:{number} is no {what}: {error}. Mend or remove it.") from error
-    return found
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                record = make(json.loads(line))
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+                reason = f"no {what}: {error}"
+                if on_fault is None:
+                    raise CourseError(f"{show(path)}:{number} is {reason}. Fix or remove that line.") from error
+                on_fault(number, reason)
+                continue
+            yield record
 
 
 def sha256(path):
@@ -103,7 +123,7 @@ def sha256(path):
 
 
 @contextmanager
-def whole(path):
+def atomic_write(path):
     """Path of a temporary file that takes the name `path` when the block ends well, and is removed when it does not.
 
     For files that are written piece by piece: a corpus may be larger than the memory. Raises CourseError on a full
@@ -117,7 +137,9 @@ def whole(path):
         temporary = Path(name)
         try:
             yield temporary
-            _settle(temporary)
+            with temporary.open("rb+") as file:  # Windows syncs only what it may write
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)  # a temporary file is private, an artifact is meant to be shared
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -130,7 +152,7 @@ def whole(path):
 
 
 @contextmanager
-def whole_folder(path, what, then):
+def atomic_folder(path, what, then):
     """Path of a temporary folder that takes the place of `path` when the block ends well, and is removed otherwise.
 
     what, then : for the CourseError of a full disk: what could not be written, and what to do about it.
@@ -167,13 +189,6 @@ def _take_place(new, path):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _settle(temporary):
-    """Onto the disk, and readable by others: a temporary file is private, an artifact is meant to be shared."""
-    with temporary.open("rb+") as file:  # Windows syncs only what it may write
-        os.fsync(file.fileno())
-    temporary.chmod(0o644)
-
-
 def write_text(path, text):
     """Write `text` to `path` whole or not at all: a full disk or a kill leaves the old file as it was."""
     return write_pieces(path, [text])
@@ -181,7 +196,7 @@ def write_text(path, text):
 
 def write_pieces(path, pieces):
     """Write an iterable of str to `path` as UTF-8, whole or not at all; return the path."""
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(pieces)
     return Path(path)
 
@@ -216,7 +231,7 @@ def write_manifest(artifact, made_by, sources=(), **facts):
         "artifact": artifact.name,
         "made_by": made_by,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "profile": profiles.current().name,
+        "profile": profile_name(),
         "sources": [{"path": show(s), "sha256": sha256(s)} for s in sources],
         **facts,
         "versions": versions(),
@@ -224,3 +239,115 @@ def write_manifest(artifact, made_by, sources=(), **facts):
     path = manifest_path(artifact)
     write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+class Journal:
+    """A JSONL file that grows by one durable line per record, as a context manager; one process writes at a time.
+
+    path     : the file; made if missing.
+    settings : what the dialogues are made with. A file begun with other settings is refused.
+    Raises CourseError where another process has the file open, or the settings differ.
+    """
+
+    def __init__(self, path, settings=None):
+        self.path = Path(path)
+        self.settings = settings or {}
+        self._written = self._synced = 0  # lines
+        self._syncing = asyncio.Lock()
+
+    def __enter__(self):
+        from filelock import FileLock, Timeout  # here: the doctor imports this module where packages are missing
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise CourseError(
+                f"Another process is writing {show(self.path)}. Wait for it, or stop that notebook's kernel."
+            ) from None
+        try:
+            self._check_settings()
+            self.torn = _end_last_line(self.path)
+            self._file = self.path.open("ab", buffering=0)  # a buffer would write its rest after a failure
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._lock.release()
+
+    def records(self):
+        """Yield the records that are in the file already."""
+        return read_jsonl(self.path)
+
+    def ids(self):
+        """Ids of those records."""
+        return {record["id"] for record in self.records()}
+
+    def append(self, record):
+        """Write one record and have the disk confirm it. A write that fails leaves the file as it was."""
+        self.write(record)
+        os.fsync(self._file.fileno())
+
+    def write(self, record):
+        """Write one record: safe from a kill of this process at once, from a power cut after `durable`."""
+        size = self._file.seek(0, os.SEEK_END)
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            os.truncate(self.path, size)
+            raise CourseError(
+                f"Could not write {show(self.path)} ({error.strerror}). Everything before is kept: "
+                "free some space, run the cell again, and it goes on from here."
+            ) from error
+        self._written += 1
+
+    async def durable(self):
+        """Return when all that is written is on the disk. One sync, in a thread, serves everybody who waits."""
+        mine = self._written
+        async with self._syncing:
+            if self._synced < mine:
+                written = self._written
+                await asyncio.to_thread(os.fsync, self._file.fileno())
+                self._synced = written
+
+    def _check_settings(self):
+        """Compare with the settings in the manifest of a file that has lines."""
+        manifest = manifest_path(self.path)
+        if not (self.path.is_file() and self.path.stat().st_size and manifest.is_file()):
+            return
+        before = json.loads(manifest.read_text(encoding="utf-8")).get("settings", {})
+        differ = [key for key in self.settings if self.settings[key] != before.get(key)]
+        if differ:
+            key = differ[0]
+            raise CourseError(
+                f"{show(self.path)} was begun with {key} = {before.get(key)!r}, now it is "
+                f"{self.settings[key]!r}. Give the new corpus another name, or move the old file away."
+            )
+
+
+def _end_last_line(path):
+    """See that a file ends with a line end; return the length in bytes of what was set aside for that (0: nothing).
+
+    A last line without one is whole where an editor saved the file: it gets its line end. Where a kill tore it in the
+    middle of a write it is no JSON: it moves to `<name>.torn`, since nothing is thrown away.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last:
+        return 0
+    try:
+        json.loads(last)
+    except ValueError:
+        with path.with_name(path.name + ".torn").open("ab") as aside:
+            aside.write(last + b"\n")
+        os.truncate(path, len(content) - len(last))
+        return len(last)
+    with path.open("ab") as file:
+        file.write(b"\n")
+    return 0
