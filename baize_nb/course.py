@@ -147,7 +147,7 @@ def _keep(notebook, copy):
 def fingerprint(path):
     """Hex SHA-256 of all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
     digest = hashlib.sha256()
-    package = sorted(Path(__file__).parent.rglob("*.py"))
+    package = sorted([*Path(__file__).parent.rglob("*.py"), *(notebooks.FOLDER / "checks").glob("*.py")])
     read = [common.runs() / name for name in READS.get(path.stem, ())]
     for file in [path, *package, *(f for r in read for f in _contents(r))]:
         digest.update(f"{file.name} {common.sha256(file)}\n".encode())

@@ -3,8 +3,8 @@
 from exercises import solutions_of
 
 from baize_nb import corpus
-from baize_nb.checks import corpus as checks
 from baize_nb.corpus import rules
+from checks import corpus as checks
 
 SOLUTIONS = solutions_of("03_corpus_inspection")
 

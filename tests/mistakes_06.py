@@ -6,7 +6,7 @@ from statistics import mean
 from exercises import solutions_of
 
 from baize_nb import evaluation
-from baize_nb.checks import evaluation as checks
+from checks import evaluation as checks
 
 SOLUTIONS = solutions_of("06_evaluation")
 

@@ -5,7 +5,7 @@ from itertools import combinations
 
 from exercises import solutions_of
 
-from baize_nb.checks import distillation as checks
+from checks import distillation as checks
 
 SOLUTIONS = solutions_of("07_self_distillation")
 EXERCISES = {

@@ -4,7 +4,7 @@ import math
 
 from exercises import solutions_of
 
-from baize_nb.checks import scaling
+from checks import scaling
 
 EXERCISES = {"batch_files": scaling.batch_files, "left": scaling.left, "merge": scaling.merge}
 SOLUTIONS = solutions_of("08_scaling_out")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from baize_nb import models, profiles, reading, sampling, transcript
 from baize_nb.chat import STOPS, ChatSession, release, window
 from baize_nb.chat.screen import Screen
-from baize_nb.checks import chat as checks
 from baize_nb.common import CourseError
 from baize_nb.finetune import encode
+from checks import chat as checks
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/05_chat.py"))
 

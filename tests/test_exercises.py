@@ -14,8 +14,8 @@ import pytest
 from exercises import solutions_of, stubs_of
 
 from baize_nb import seeds
-from baize_nb.checks import chat, distillation, finetune, selfchat
-from baize_nb.checks import seeds as sampling
+from checks import chat, distillation, finetune, selfchat
+from checks import seeds as sampling
 
 UNEVEN = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, n in (("a", 24), ("b", 24), ("c", 5)) for i in range(n)]
 EXERCISES = {  # name of the function in notebook and solutions: (notebook, check)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY, chat, dialogue
 
 from baize_nb import finetune, models, plots, transcript
-from baize_nb.checks import finetune as checks
 from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
 from baize_nb.finetune import fastlora, training
@@ -20,6 +19,7 @@ from baize_nb.finetune.loss import learned, projecting_only, rows_loss, summed_l
 from baize_nb.finetune.trainer import AssistantTrainer, ByLength
 from baize_nb.finetune.watching import Seen
 from baize_nb.plots import training as figures
+from checks import finetune as checks
 
 SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/04_lora_finetuning.py"))
 IGNORE = finetune.IGNORE

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baize_nb import common, plots, seeds
-from baize_nb.checks import seeds as checks
 from baize_nb.common import CourseError
 from baize_nb.plots import seeds as figures
+from checks import seeds as checks
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -78,8 +78,8 @@ def main():
         install(lacking, installed)
     if "baize-nb" not in installed:
         pip("-c", "", "--no-deps", "-e", str(ROOT))
-    if str(ROOT) not in sys.path:  # a Python that runs already does not see an editable install by itself
-        sys.path.insert(0, str(ROOT))
+    # A Python that runs already does not see an editable install by itself.
+    sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "notebooks")) if folder not in sys.path]
     take_secrets()
 
 

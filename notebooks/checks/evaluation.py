@@ -6,7 +6,8 @@ how the student wrote it. The first hint fits the case that went wrong; the othe
 
 from statistics import mean
 
-from .. import evaluation
+from baize_nb import evaluation
+
 from . import attempt, report
 
 _SWAP = "in the second order A is the other model's reply: translate the letters of each order into names first."

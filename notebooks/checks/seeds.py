@@ -6,7 +6,8 @@ how the student wrote it. The first hint fits the mistake; the others say more a
 
 from collections import Counter
 
-from .. import seeds
+from baize_nb import seeds
+
 from . import attempt, report
 
 

@@ -6,7 +6,8 @@ how the student wrote it. The first hint fits the case that went wrong; the othe
 
 from typing import NamedTuple
 
-from ..corpus import Dialogue, repeated_share
+from baize_nb.corpus import Dialogue, repeated_share
+
 from . import attempt, report
 
 
