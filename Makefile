@@ -43,7 +43,7 @@ help:
 	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
 
 course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
-	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python -m baize_nb.course $(if $(BEYOND),--beyond)
+	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python tools/course.py $(if $(BEYOND),--beyond)
 
 lab: $(VENV)/course.stamp
 	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) $(LAB_ROOT) $(ARGS) '$(NOTEBOOK)'
@@ -53,7 +53,7 @@ lab: $(VENV)/course.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(BIN)/python -m baize_nb.course --fetch
+	@$(BIN)/python tools/course.py --fetch
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && set -x && \
 	env -u OPENAI_API_KEY -u BAIZE_TEACHER_URL -u BAIZE_TEACHER_MODEL HF_HUB_OFFLINE=1 BAIZE_PROFILE=ci BAIZE_RUNS="$$runs" \
@@ -61,7 +61,7 @@ test: $(VENV)/test.stamp
 
 notebooks: $(VENV)/test.stamp
 	$(BIN)/ruff format notebooks
-	BAIZE_PROFILE=laptop $(BIN)/python -m baize_nb.notebooks
+	BAIZE_PROFILE=laptop $(BIN)/python tools/run_notebooks.py
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/selfchat.py
@@ -78,7 +78,7 @@ wheelhouse: $(VENV)/made.stamp
 	@$(BIN)/python tools/wheelhouse.py
 
 teacher: $(VENV)/course.stamp
-	@$(BIN)/python -m baize_nb.classroom --host '$(HOST)' --port '$(PORT)' --students '$(STUDENTS)' --tokens '$(TOKENS)'
+	@$(BIN)/python tools/classroom.py --host '$(HOST)' --port '$(PORT)' --students '$(STUDENTS)' --tokens '$(TOKENS)'
 
 slides: $(VENV)/course.stamp
 	@$(BIN)/python tools/slides.py

@@ -116,6 +116,16 @@ def read_jsonl(path, make=dict, what="JSON object", on_fault=None):
             yield record
 
 
+def duration(seconds: float) -> str:
+    """Say seconds as people do: 12 s, 3 m 05 s, 1 h 02 m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} m {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} m"
+
+
 def sha256(path):
     """Hex SHA-256 of a file."""
     with Path(path).open("rb") as file:

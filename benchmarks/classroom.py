@@ -10,16 +10,19 @@ import contextlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 import openai
 
 from baize_nb import seeds, teacher
-from baize_nb.classroom.accounts import Accounts, files
-from baize_nb.classroom.server import Room
-from baize_nb.classroom.upstream import Upstream
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from accounts import Accounts, files
+from classroom import Room, Upstream
 
 
 async def student(client, model, questions, at_once, ends, log):

@@ -8,6 +8,7 @@ so move that out of the way first: what a former run finished would not be done,
 
 import argparse
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from baize_nb import models, notebooks, profiles
+from baize_nb import models, profiles
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+import run_notebooks
 
 
 @contextmanager
@@ -49,13 +53,13 @@ def resident(process):
 
 def measure(path, store=False):
     """(seconds, peak bytes, the slowest cell's seconds and first line) of one notebook; store: keep its outputs."""
-    notebook, ticks = notebooks.read(path), []
+    notebook, ticks = run_notebooks.read(path), []
     with peak_memory() as largest:
         begin = time.perf_counter()
-        notebooks.execute(notebook, path.parent, on_cell=lambda done, total: ticks.append(time.perf_counter()))
+        run_notebooks.execute(notebook, path.parent, on_cell=lambda done, total: ticks.append(time.perf_counter()))
         seconds = time.perf_counter() - begin
     if store:
-        notebooks.write(notebooks.canonical(notebook), path)
+        run_notebooks.write(run_notebooks.canonical(notebook), path)
     cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
     took = [after - before for before, after in pairwise(ticks)]
     slowest = max(range(len(took)), key=took.__getitem__)
@@ -67,7 +71,7 @@ def main():
     parser.add_argument("notebooks", type=Path, nargs="*")
     parser.add_argument("--store", action="store_true", help="write each notebook back, with its outputs")
     given = parser.parse_args()
-    paths = given.notebooks or sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
+    paths = given.notebooks or sorted(run_notebooks.FOLDER.glob("[0-9]*.ipynb"))
     models.embedded()  # fetched and converted once, and not part of any notebook's time
     with tempfile.TemporaryDirectory() as folder:
         if not given.store:  # stored outputs must name nobody's folder

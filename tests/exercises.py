@@ -6,12 +6,12 @@ Knows: where stubs and solutions stand. Does not know: the checks.
 import ast
 import runpy
 
-from baize_nb import notebooks
+import run_notebooks
 
 
 def stubs_of(notebook):
     """{name: function} of what stands under "Your turn" in a notebook, as its author wrote it."""
-    cells = notebooks.read(notebooks.FOLDER / f"{notebook}.ipynb").cells
+    cells = run_notebooks.read(run_notebooks.FOLDER / f"{notebook}.ipynb").cells
     start = next(i for i, c in enumerate(cells) if c.cell_type == "markdown" and "## Your turn\n" in c.source)
     found = {}
     for cell in cells[start:]:
@@ -23,4 +23,4 @@ def stubs_of(notebook):
 
 def solutions_of(notebook):
     """{name: function} of a notebook's solutions."""
-    return runpy.run_path(str(notebooks.FOLDER / "solutions" / f"{notebook}.py"))
+    return runpy.run_path(str(run_notebooks.FOLDER / "solutions" / f"{notebook}.py"))

@@ -7,14 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import address
 import pytest
+import run_notebooks
 from IPython.core.inputtransformer2 import TransformerManager
 
-from baize_nb import notebooks
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import address  # noqa: E402
 
 MINE, FORK = "https://github.com/somebody/their-course", "https://github.com/a.nother/fork_2"
 COLAB = """
@@ -35,7 +33,7 @@ def clone(tmp_path):
     for name in (
         "README.md",
         "pyproject.toml",
-        *(f"notebooks/{p.name}" for p in notebooks.FOLDER.glob("[0-9]*.ipynb")),
+        *(f"notebooks/{p.name}" for p in run_notebooks.FOLDER.glob("[0-9]*.ipynb")),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -43,7 +41,7 @@ def clone(tmp_path):
 
 
 def set_up_cells(root):
-    return {notebooks.read(path).cells[2].source for path in (root / "notebooks").glob("*.ipynb")}
+    return {run_notebooks.read(path).cells[2].source for path in (root / "notebooks").glob("*.ipynb")}
 
 
 def texts(root):
@@ -74,9 +72,9 @@ def test_a_second_run_changes_nothing_and_a_fork_leaves_no_trace_of_the_first(cl
 
 
 def test_outputs_stay(clone):
-    before = [c.get("outputs") for p in sorted(clone.glob("notebooks/*")) for c in notebooks.read(p).cells]
+    before = [c.get("outputs") for p in sorted(clone.glob("notebooks/*")) for c in run_notebooks.read(p).cells]
     address.main([MINE], clone)
-    assert [c.get("outputs") for p in sorted(clone.glob("notebooks/*")) for c in notebooks.read(p).cells] == before
+    assert [c.get("outputs") for p in sorted(clone.glob("notebooks/*")) for c in run_notebooks.read(p).cells] == before
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,11 @@ from pathlib import Path
 
 import openai
 import pytest
+from accounts import Account, Accounts, Closed, OverBudget, Turns, files
+from classroom import MOST_TOKENS, Refusal, Room, Upstream, read_completion
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import selfchat, teacher
-from baize_nb.classroom.accounts import Account, Accounts, files
-from baize_nb.classroom.requests import MOST_TOKENS, Refusal, read_completion
-from baize_nb.classroom.server import Room
-from baize_nb.classroom.turns import Closed, OverBudget, Turns
-from baize_nb.classroom.upstream import Upstream
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 
@@ -399,7 +396,7 @@ def test_the_students_key_stays_here_and_the_rooms_key_goes_on():
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes and SIGINT are POSIX's")
 def test_the_command_shows_keys_once_keeps_them_private_and_stops_by_ctrl_c(embedded, tmp_path):
-    command = [sys.executable, "-m", "baize_nb.classroom", "--students", "3", "--port", "0", "--tokens", "5000"]
+    command = [sys.executable, "tools/classroom.py", "--students", "3", "--port", "0", "--tokens", "5000"]
 
     def start():
         env = os.environ | {"BAIZE_TEACHER_URL": embedded.base_url}

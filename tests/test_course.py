@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 
+import course
 import nbformat
 import pytest
+import run_notebooks
 
-from baize_nb import common, course, notebooks, progress
+from baize_nb import common
 
-COMMAND = [sys.executable, "-m", "baize_nb.course"]
+COMMAND = [sys.executable, course.__file__]
 
 
 def notebook(path, *cells):
@@ -83,8 +85,8 @@ def test_dead_kernel_is_noticed_at_once(tmp_path):
 
 def test_cell_that_hangs_is_cut_off():
     hanging = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time\ntime.sleep(600)")])
-    with pytest.raises(notebooks.CellFailed, match=r"code cell 1 .*ran for more than"):
-        notebooks.execute(hanging, ".", limit=2)
+    with pytest.raises(run_notebooks.CellFailed, match=r"code cell 1 .*ran for more than"):
+        run_notebooks.execute(hanging, ".", limit=2)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def finish(path):
     """Write the executed copy as the driver leaves it."""
     state = nbformat.v4.new_notebook(metadata={"baize": {"fingerprint": course.fingerprint(path)}})
     copy = common.runs() / "notebooks" / path.name
-    notebooks.write(state, copy)
+    run_notebooks.write(state, copy)
     return copy
 
 
@@ -239,9 +241,9 @@ def test_which_notebooks_make_the_course():
     assert numbers == [f"{n:02}" for n in range(6)]
     assert [path.name[:2] for path in course.files("0[0-8]_*.ipynb")] == [f"{n:02}" for n in range(9)]
     for path in [*course.READS, *course.WRITES, *course.LEAVES_THE_TEACHER_ALONE]:
-        assert (notebooks.FOLDER / f"{path}.ipynb").is_file()
+        assert (run_notebooks.FOLDER / f"{path}.ipynb").is_file()
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.6, "1 m 00 s"), (185, "3 m 05 s"), (3720, "1 h 02 m")])
-def test_clock(seconds, said):
-    assert progress.clock(seconds) == said
+def test_duration(seconds, said):
+    assert common.duration(seconds) == said

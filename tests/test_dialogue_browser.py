@@ -3,9 +3,10 @@
 import browser as chromium
 import nbformat
 import pytest
+import run_notebooks
 from nbformat.v4 import new_code_cell, new_notebook
 
-from baize_nb import browser, notebooks
+from baize_nb import browser
 from baize_nb.corpus import Dialogue
 
 
@@ -99,7 +100,7 @@ browser.Browser(pool, {"loop": {"d-3": "it turns"}})
 def test_in_jupyterlab_the_arrow_keys_step_and_tab_reaches_every_part(tmp_path):
     (tmp_path / "notebooks").mkdir()
     nbformat.write(
-        new_notebook(cells=[new_code_cell(CELL)], metadata=notebooks.METADATA), tmp_path / "notebooks" / "x.ipynb"
+        new_notebook(cells=[new_code_cell(CELL)], metadata=run_notebooks.METADATA), tmp_path / "notebooks" / "x.ipynb"
     )
     lab = chromium.Lab(tmp_path / "notebooks", tmp_path)
     try:

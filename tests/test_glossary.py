@@ -4,10 +4,9 @@ import re
 from urllib.parse import unquote
 
 import pytest
+import run_notebooks
 
-from baize_nb import notebooks
-
-TEXT = (notebooks.FOLDER / "GLOSSARY.md").read_text(encoding="utf-8")
+TEXT = (run_notebooks.FOLDER / "GLOSSARY.md").read_text(encoding="utf-8")
 ENTRY = re.compile(r"^- \*\*(.+?)\*\*: (.+) \(\[(\d\d) · (.+)\]\((\S+\.ipynb)#(\S+)\)\)$")
 ENTRIES = [ENTRY.match(line) for line in TEXT.splitlines() if line.startswith("-")]
 
@@ -15,7 +14,7 @@ ENTRIES = [ENTRY.match(line) for line in TEXT.splitlines() if line.startswith("-
 def sections(file):
     """{heading: all that stands under it, code included} of a notebook."""
     found, heading = {}, ""
-    for cell in notebooks.read(notebooks.FOLDER / file).cells:
+    for cell in run_notebooks.read(run_notebooks.FOLDER / file).cells:
         pieces = re.split(r"^#+ (.+)$", cell.source, flags=re.M) if cell.cell_type == "markdown" else [cell.source]
         found[heading] = found.get(heading, "") + pieces[0] + "\n"
         for heading, text in zip(pieces[1::2], pieces[2::2], strict=True):
@@ -41,4 +40,6 @@ def test_the_link_leads_to_a_section_that_uses_the_word(entry):
 
 
 def test_notebook_00_names_it():
-    assert any("(GLOSSARY.md)" in c.source for c in notebooks.read(notebooks.FOLDER / "00_start_here.ipynb").cells)
+    assert any(
+        "(GLOSSARY.md)" in c.source for c in run_notebooks.read(run_notebooks.FOLDER / "00_start_here.ipynb").cells
+    )

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from baize_nb import notebooks
+import run_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
@@ -37,7 +36,7 @@ def test_the_third_day_adds_up():
 
 
 def test_every_section_that_the_plans_name_exists():
-    cells = [cell for path in notebooks.FOLDER.glob("0*.ipynb") for cell in notebooks.read(path).cells]
+    cells = [cell for path in run_notebooks.FOLDER.glob("0*.ipynb") for cell in run_notebooks.read(path).cells]
     headings = re.findall(r"^#+ (.+)$", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.MULTILINE)
     named = re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", section("Half a day") + section("A third day"))
     assert len(named) > 30

@@ -5,12 +5,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-
-from baize_nb import notebooks
+import run_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *(ROOT / name for name in ("data/README.md", "benchmarks/README.md"))]
-PAGES += sorted([*notebooks.FOLDER.glob("*.md"), *notebooks.FOLDER.glob("*.ipynb")])
+PAGES += sorted([*run_notebooks.FOLDER.glob("*.md"), *run_notebooks.FOLDER.glob("*.ipynb")])
 LINK = re.compile(r"\[[^\]]*\]\(((?!https?:)[^)\s]*)\)")
 
 
@@ -18,7 +17,7 @@ def texts(path):
     """What a page says; of a notebook, its markdown."""
     if path.suffix != ".ipynb":
         return path.read_text(encoding="utf-8")
-    return "\n".join(cell.source for cell in notebooks.read(path).cells if cell.cell_type == "markdown")
+    return "\n".join(cell.source for cell in run_notebooks.read(path).cells if cell.cell_type == "markdown")
 
 
 def anchors(path):

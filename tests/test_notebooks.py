@@ -5,19 +5,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from baize_nb import notebooks
 from baize_nb.common import CourseError
 
-COMMITTED = sorted(notebooks.FOLDER.glob("[0-9]*.ipynb"))
+COMMITTED = sorted(run_notebooks.FOLDER.glob("[0-9]*.ipynb"))
 # Homes and temporary folders of Linux, macOS and Windows.
 SOMEBODYS_PATH = re.compile(r"/(home|Users|root|tmp|work|private|var/folders)/|[A-Z]:\\\\?Users")
 
 
 def widget_output():
     """What JupyterLab stores for a shown widget."""
-    data = {notebooks.WIDGET: {"model_id": "ab12"}, "text/plain": "HBox()"}
+    data = {run_notebooks.WIDGET: {"model_id": "ab12"}, "text/plain": "HBox()"}
     return new_output("execute_result", data, execution_count=40)
 
 
@@ -40,9 +40,9 @@ def messy():
 
 
 def test_canonical_form_drops_all_that_is_of_one_session():
-    clean = notebooks.canonical(messy())
+    clean = run_notebooks.canonical(messy())
     nbformat.validate(clean)
-    assert clean.metadata == notebooks.METADATA
+    assert clean.metadata == run_notebooks.METADATA
     assert [c.get("execution_count") for c in clean.cells] == [None, 1, None, 2]
     assert clean.cells[0].metadata == {} and clean.cells[1].metadata == {"tags": ["keep"]}
     stream, result = clean.cells[1].outputs
@@ -52,22 +52,22 @@ def test_canonical_form_drops_all_that_is_of_one_session():
 
 def test_canonical_form_is_stable_and_leaves_its_argument_alone():
     mess = messy()
-    clean = notebooks.canonical(mess)
+    clean = run_notebooks.canonical(mess)
     assert mess.metadata.kernelspec.name == "my-env" and len(mess.cells[1].outputs) == 3
-    assert nbformat.writes(notebooks.canonical(clean)) == nbformat.writes(clean)
+    assert nbformat.writes(run_notebooks.canonical(clean)) == nbformat.writes(clean)
     assert [c.id for c in clean.cells] == [c.id for c in mess.cells]
 
 
 def test_refresh_runs_in_place_and_a_failure_changes_nothing(tmp_path):
     path = tmp_path / "1.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("print('a' * 3)")]), path)
-    assert notebooks.main([str(path)]) == 0
-    cell = notebooks.read(path).cells[0]
+    assert run_notebooks.main([str(path)]) == 0
+    cell = run_notebooks.read(path).cells[0]
     assert (cell.execution_count, cell.outputs[0].text) == (1, "aaa\n")
     nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)
     before = path.read_bytes()
     with pytest.raises(CourseError, match=r"^1 stopped at code cell 1 .* left as it was"):
-        notebooks.refresh(path)
+        run_notebooks.refresh(path)
     assert path.read_bytes() == before
 
 
@@ -76,10 +76,13 @@ class TestCommitted:
     """Remedy for any failure here: `make notebooks` (or, where only the form is off, `--form`)."""
 
     def test_is_in_canonical_form(self, path):
-        assert path.read_text(encoding="utf-8") == nbformat.writes(notebooks.canonical(notebooks.read(path))) + "\n"
+        assert (
+            path.read_text(encoding="utf-8")
+            == nbformat.writes(run_notebooks.canonical(run_notebooks.read(path))) + "\n"
+        )
 
     def test_is_executed_without_errors_or_warnings(self, path):
-        cells = [c for c in notebooks.read(path).cells if c.cell_type == "code"]
+        cells = [c for c in run_notebooks.read(path).cells if c.cell_type == "code"]
         outputs = [o for c in cells for o in c.outputs]
         assert outputs, "nothing in it was run"
         assert not [o.evalue for o in outputs if o.output_type == "error"]
@@ -87,7 +90,7 @@ class TestCommitted:
 
     def test_shows_nobodys_paths(self, path):
         texts = []
-        for cell in notebooks.read(path).cells:
+        for cell in run_notebooks.read(path).cells:
             for output in cell.get("outputs", []):
                 texts.append(output.get("text", ""))
                 texts += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
@@ -96,5 +99,5 @@ class TestCommitted:
         assert not SOMEBODYS_PATH.search(plain) and str(Path.home()) not in plain
 
     def test_cells_are_short(self, path):
-        lengths = sorted(len(c.source.splitlines()) for c in notebooks.read(path).cells if c.cell_type == "code")
+        lengths = sorted(len(c.source.splitlines()) for c in run_notebooks.read(path).cells if c.cell_type == "code")
         assert lengths[-1] <= 25 and lengths[len(lengths) // 2] <= 8

@@ -88,10 +88,10 @@ def test_package_declares_every_import():
     assert not {n for n in found if not allowed.intersection(map(canonicalize_name, providers.get(n, [n])))}
 
 
-@pytest.mark.parametrize("module", ["baize_nb", "baize_nb.course", "baize_nb.notebooks"])
+@pytest.mark.parametrize("module", ["baize_nb", "course", "run_notebooks"])
 def test_imports_without_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools").returncode == 0
 
 
 def test_licence_is_whole():

@@ -6,10 +6,11 @@ import inspect
 import re
 
 import pytest
+import run_notebooks
 
-from baize_nb import common, notebooks
+from baize_nb import common
 
-PAGE = (notebooks.FOLDER / "PROJECT.md").read_text(encoding="utf-8")
+PAGE = (run_notebooks.FOLDER / "PROJECT.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 PLACES = ("the knee", "the ear", "the skin", "the lungs")
 DOCUMENT = """<?xml version="1.0" encoding="UTF-8"?>

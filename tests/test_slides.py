@@ -2,18 +2,15 @@
 
 import re
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import run_notebooks
+import slides
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from baize_nb import notebooks
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import slides  # noqa: E402
 
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)|<link\b[^>]*\bhref="([^"]+)|url\(["']?([^)"']+)"""
@@ -60,7 +57,9 @@ def pages():
 
 @pytest.mark.parametrize("name", ["00_start_here", "04_lora_finetuning"])
 def test_there_are_as_many_slides_as_headings(pages, name):
-    sources = [c.source for c in notebooks.read(slides.NOTEBOOKS / f"{name}.ipynb").cells if c.cell_type == "markdown"]
+    sources = [
+        c.source for c in run_notebooks.read(slides.NOTEBOOKS / f"{name}.ipynb").cells if c.cell_type == "markdown"
+    ]
     headings = re.findall(r"^##? .+$", "\n".join(sources), re.MULTILINE)
     outer = re.findall(r"<section[^>]*>\s*<section", pages[name])
     assert len(outer) == len(headings) > 8

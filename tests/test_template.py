@@ -10,13 +10,12 @@ import re
 from statistics import median
 
 import pytest
+import run_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_notebooks import COMMITTED, SOMEBODYS_PATH
 from used_names import Names
 
-from baize_nb import notebooks
-
-START = notebooks.read(COMMITTED[0])
+START = run_notebooks.read(COMMITTED[0])
 SETUP, SETTINGS = (cell.source for cell in START.cells[2:4])
 CLOSING = ["What we built", "What Baize did differently", "Where it breaks", "Next"]
 SECRET = re.compile(r"\b(sk-[\w-]{16,}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{12,})")
@@ -142,11 +141,11 @@ def paths(notebook):
 def quiet(notebook):
     """No widget state, no error, no warning: neither on stderr nor printed."""
     if "widgets" in notebook.metadata:
-        yield None, "widget state is stored: `python -m baize_nb.notebooks --form FILE`"
+        yield None, "widget state is stored: `python tools/run_notebooks.py --form FILE`"
     for i, cell in code_cells(notebook):
         for output in cell.outputs:
-            if notebooks.WIDGET in output.get("data", {}):
-                yield i, "a widget is stored: `python -m baize_nb.notebooks --form FILE`"
+            if run_notebooks.WIDGET in output.get("data", {}):
+                yield i, "a widget is stored: `python tools/run_notebooks.py --form FILE`"
             if output.output_type == "error" or output.get("name") == "stderr":
                 yield i, "it stored an error or a warning: mend its cause, then `make notebooks`"
             if re.search(r"\b\w*Warning: ", output.get("text", "")):
@@ -183,7 +182,7 @@ RULES = [opening, table, set_up, exercises, closing, lengths, counts, alt_text, 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_notebook_follows_the_template(path, rule):
-    complaints = [(i, said) for i, said in rule(notebooks.read(path))]
+    complaints = [(i, said) for i, said in rule(run_notebooks.read(path))]
     assert not complaints, "\n" + "\n".join(
         f"{path.name}, {'as a whole' if i is None else f'cell {i}'}: {said}" for i, said in complaints
     )
@@ -260,7 +259,7 @@ BAD = [
     (paths, source(CODE, "open('/home/jo/seeds.csv')"), "/home/"),
     (paths, output(output_type="stream", name="stdout", text="/tmp/x"), "/tmp/"),
     (quiet, lambda notebook: notebook.metadata.update(widgets={"state": {}}), "widget state"),
-    (quiet, output(output_type="display_data", data={notebooks.WIDGET: {"model_id": "a"}}), "a widget is stored"),
+    (quiet, output(output_type="display_data", data={run_notebooks.WIDGET: {"model_id": "a"}}), "a widget is stored"),
     (quiet, output(output_type="stream", name="stderr", text="oh"), "an error or a warning"),
     (quiet, output(output_type="error", ename="E", evalue="oh", traceback=[]), "an error or a warning"),
     (quiet, output(output_type="stream", name="stdout", text="x.py:1: FutureWarning: soon"), "printed a warning"),

@@ -9,12 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import wheelhouse
 
 from baize_nb import models
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import wheelhouse  # noqa: E402
 
 
 def wheel(folder, name, version, needs=()):

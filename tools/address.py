@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from baize_nb import notebooks
+import run_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=\.git$|/?$)")
@@ -68,10 +68,10 @@ def main(arguments, root=ROOT):
     paths = sorted((root / "notebooks").glob("[0-9]*.ipynb"))
     readme(root, address, [path.name for path in paths])
     for path in paths:
-        notebook = notebooks.read(path)
+        notebook = run_notebooks.read(path)
         cell = next(cell for cell in notebook.cells if cell.source.startswith(SETUP))
         cell.source = set_up(cell.source, address)
-        notebooks.write(notebook, path)
+        run_notebooks.write(notebook, path)
     print(f"{address} stands in pyproject.toml, README.md and {len(paths)} notebooks.")
 
 

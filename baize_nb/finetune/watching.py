@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from ..common import CourseError
-from ..progress import clock
+from ..common import CourseError, duration
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,13 @@ class Watching(TrainerCallback):
         return Seen(state.global_step, state.max_steps, series(state, "loss"), series(state, "eval_loss"), speed, left)
 
     def _say(self, words, loss, seen):
-        at = f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {clock(time.monotonic() - self.start)}"
+        at = f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {duration(time.monotonic() - self.start)}"
         speed = "" if seen.speed is None else f"{seen.speed:.0f} tokens/s"
         if self.bar and words == "training loss":
             self.bar.set_postfix_str(f"loss {loss:.3f}, {speed}")
         elif self.bar:
             self.bar.write(at)
         else:
-            print(" · ".join([at, speed, f"{clock(seen.left)} left"] if speed else [at]), flush=True)
+            print(" · ".join([at, speed, f"{duration(seen.left)} left"] if speed else [at]), flush=True)
         if self.on_step:
             self.on_step(seen)

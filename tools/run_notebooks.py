@@ -3,8 +3,8 @@
 Knows: how to run a notebook in this Python and say which cell failed; what a clean notebook file looks like.
 Does not know: which notebooks make the course (course.py does), or what is in them.
 
-    python -m baize_nb.notebooks [FILE ...]          run in place, then bring into canonical form
-    python -m baize_nb.notebooks --form [FILE ...]   the form alone, nothing is run
+    python tools/run_notebooks.py [FILE ...]          run in place, then bring into canonical form
+    python tools/run_notebooks.py --form [FILE ...]   the form alone, nothing is run
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import common
-from .common import CourseError
+from baize_nb import common
+from baize_nb.common import CourseError
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 METADATA = {

@@ -1,12 +1,12 @@
 """The whole course in one command: fetch the model, run the notebooks in order, say what came of it.
 
 Knows: the order of the notebooks, which artifacts each reads and writes, and what is still good from a former run.
-Does not know: how a notebook runs (notebooks.py) or what a stage does. Used by `make course`:
+Does not know: how a notebook runs (run_notebooks.py) or what a stage does. Used by `make course`:
 
-    python -m baize_nb.course              the notebooks 00–05
-    python -m baize_nb.course --beyond     00–08: evaluation, self-distillation and scaling out as well
-    python -m baize_nb.course FILE ...     only these
-    python -m baize_nb.course --fetch      only the embedded model
+    python tools/course.py              the notebooks 00–05
+    python tools/course.py --beyond     00–08: evaluation, self-distillation and scaling out as well
+    python tools/course.py FILE ...     only these
+    python tools/course.py --fetch      only the embedded model
 """
 
 import contextlib
@@ -15,12 +15,14 @@ import json
 import os
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
-from . import common, models, notebooks, profiles
-from .common import CourseError
-from .progress import Progress, clock
+import run_notebooks
+
+from baize_nb import common, models, profiles
+from baize_nb.common import CourseError, duration
 
 READS = {
     "02_self_chat": ("seeds.jsonl",),
@@ -48,6 +50,44 @@ CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
 AGAIN = "run the same command again: it goes on from there."
 
 
+class Progress:
+    """The line of one notebook; on a terminal it is redrawn every second, elsewhere written once."""
+
+    def __init__(self, label):
+        self.label, self.ending, self.cells = label, "", ""
+        self.live = sys.stdout.isatty()
+        self.started = time.monotonic()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self):
+        print(f"{self.label} … ", end="", flush=True)
+        if self.live:
+            self._ticker.start()
+        return self
+
+    def cell(self, done, total):
+        """Called by `run_notebooks.execute` after each cell."""
+        self.cells = f"{done} of {total} cells, "
+
+    def _tick(self):
+        while not self._over.wait(1):
+            self._draw(self.cells + duration(time.monotonic() - self.started))
+
+    def _draw(self, text):
+        print(f"\r\x1b[K{self.label} … {text}", end="", flush=True)
+
+    def __exit__(self, *_):
+        self._over.set()
+        text = " after ".join(filter(None, (self.ending, duration(time.monotonic() - self.started))))
+        if self.live:
+            self._ticker.join()
+            self._draw(text)
+            print()
+        else:
+            print(text, flush=True)
+
+
 def main(arguments):
     """Run the course; return the process's exit code. Every failure is a sentence on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -72,7 +112,7 @@ def main(arguments):
 
 def files(pattern="0[0-5]_*.ipynb"):
     """The course's notebooks in order: those that follow the article, 00–05, unless another pattern is given."""
-    found = sorted(notebooks.FOLDER.glob(pattern))
+    found = sorted(run_notebooks.FOLDER.glob(pattern))
     if not found:
         raise CourseError("There are no notebooks here. Run this in a clone of the course's repository.")
     return found
@@ -92,7 +132,7 @@ def run(paths):
             models.embedded()
         for number, path in enumerate(paths, 1):
             _step(path, folder / "notebooks" / path.name, f"[{number}/{len(paths)}] {path.stem}")
-    print(f"\nDone in {clock(time.monotonic() - started)}.")
+    print(f"\nDone in {duration(time.monotonic() - started)}.")
     print("\n".join(summary(folder)))
 
 
@@ -114,15 +154,15 @@ def _alone(folder):
 
 def _step(path, copy, label):
     """One notebook: executed into `copy`, or left alone where its copy is up to date."""
-    notebook, state = notebooks.read(path), fingerprint(path)
+    notebook, state = run_notebooks.read(path), fingerprint(path)
     if _finished(copy, state):
         print(f"{label} … done before", flush=True)
         return
     limit = CELL_SECONDS.get(profiles.current().name)
     with Progress(label) as progress:
         try:
-            notebooks.execute(notebook, path.parent, limit, progress.cell)
-        except notebooks.CellFailed as error:
+            run_notebooks.execute(notebook, path.parent, limit, progress.cell)
+        except run_notebooks.CellFailed as error:
             progress.ending = "failed"
             raise CourseError(
                 f"{path.stem} stopped at {error}\n{_keep(notebook, copy)}\nWhen it is mended, {AGAIN}"
@@ -130,15 +170,15 @@ def _step(path, copy, label):
         except KeyboardInterrupt:
             progress.ending = "stopped"
             raise
-    notebook = notebooks.canonical(notebook)
+    notebook = run_notebooks.canonical(notebook)
     notebook.metadata["baize"] = {"fingerprint": state}
-    notebooks.write(notebook, copy)
+    run_notebooks.write(notebook, copy)
 
 
 def _keep(notebook, copy):
     """Write the copy that stopped; return the sentence that says where it is, or why it could not be kept."""
     try:
-        notebooks.write(notebooks.canonical(notebook), copy)
+        run_notebooks.write(run_notebooks.canonical(notebook), copy)
     except CourseError as error:
         return str(error)
     return f"To see it in its place: make lab PROFILE={profiles.current().name} NOTEBOOK={_shown(copy)}"
@@ -147,7 +187,8 @@ def _keep(notebook, copy):
 def fingerprint(path):
     """Hex SHA-256 of all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
     digest = hashlib.sha256()
-    package = sorted([*Path(__file__).parent.rglob("*.py"), *(notebooks.FOLDER / "checks").glob("*.py")])
+    package = sorted(Path(common.__file__).parent.rglob("*.py"))
+    package += sorted(run_notebooks.FOLDER.glob("checks/*.py"))
     read = [common.runs() / name for name in READS.get(path.stem, ())]
     for file in [path, *package, *(f for r in read for f in _contents(r))]:
         digest.update(f"{file.name} {common.sha256(file)}\n".encode())
