@@ -27,15 +27,13 @@ class ChatFormat(NamedTuple):
     def open_user_header(self, messages):
         """`messages` (persona first, an assistant's message last) as the model reads them, and an opened user message.
 
-        Contents cannot pass for marks: see `transcript.neutral`.
+        Contents cannot pass for marks: see `transcript.escape`.
         """
         persona, *talk = messages
-        text = "" if self.system is None else self.system + transcript.neutral(persona["content"], markers=False)
+        text = "" if self.system is None else self.system + transcript.escape(persona["content"], markers=False)
         text += self.user
         for i, message in enumerate(talk):
-            text += transcript.neutral(message["content"], markers=False) + (
-                self.next_user if i % 2 else self.assistant
-            )
+            text += transcript.escape(message["content"], markers=False) + (self.next_user if i % 2 else self.assistant)
         return text
 
     @property

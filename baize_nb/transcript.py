@@ -1,14 +1,12 @@
-"""Text with role markers ◄► messages: the one place that knows how a Baize dialogue is written.
+"""Text with role markers ◄► messages: how a Baize dialogue is written, and what a model made of it is read.
 
-Knows: the markers, the training text, the chat prompt, and how text from elsewhere is kept from opening a role.
-Does not know: tokens, models, files, or what models make of the format (parser.py). Built in notebooks 02 and 04.
-Source: Baize (arXiv 2304.01196), section 3 and its released v1 format; wording of the preamble is ours.
+Source of the format: Baize (arXiv 2304.01196), section 3 and its released v1 format; the preamble's wording is ours.
 """
 
 import re
-
-from . import parser
-from .parser import Parsed
+from bisect import bisect
+from collections import Counter
+from typing import NamedTuple
 
 HUMAN = "[|Human|]"
 AI = "[|AI|]"
@@ -20,19 +18,19 @@ PREAMBLE = (
 )
 
 
-def render(messages, eos="", preamble=PREAMBLE):
-    """Baize training text of a dialogue.
+def render(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> str:
+    """Write a dialogue as Baize's training text.
 
     messages : [{"role": "user"|"assistant", "content": str}], roles alternating, user first.
     eos      : the tokenizer's end-of-sequence token, written after every assistant message. It is the stop
-               mark that the model learns. (The released Baize code never looked for it at chat time.)
+               mark that the model learns.
     preamble : the text before the first turn. Training has always the same; a chat may try another, or "".
     """
     return "".join(text for text, _ in pieces(messages, eos, preamble))
 
 
-def pieces(messages, eos="", preamble=PREAMBLE):
-    """The same text cut in pieces: [(text, learn)], where `learn` marks what the assistant has to say itself.
+def pieces(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> list[tuple[str, bool]]:
+    """Cut the training text in pieces [(text, learn)]; `learn` marks what the assistant has to say itself.
 
     Only an assistant's words and its stop mark are learned: never the preamble, a marker or a human turn.
     A marker inside a message is written `[\\|AI|]`, so that it opens no turn.
@@ -42,13 +40,13 @@ def pieces(messages, eos="", preamble=PREAMBLE):
     for message in messages:
         parts.append((MARKERS[message["role"]], False))
         learned = message["role"] == "assistant"
-        parts.append((" " + _escape(message["content"]) + (eos if learned else ""), learned))
+        parts.append((" " + _quote_markers(message["content"]) + (eos if learned else ""), learned))
         parts.append(("\n", False))
     return parts
 
 
-def prompt(messages, eos="", preamble=PREAMBLE):
-    """What the model is given to write the next assistant message: the training text up to its first word.
+def prompt(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> str:
+    """Write what the model is given to make the next assistant message: the training text up to its first word.
 
     messages must end with a user message. preamble: as in `render`.
     """
@@ -57,7 +55,7 @@ def prompt(messages, eos="", preamble=PREAMBLE):
     return render(messages, eos, preamble) + AI
 
 
-def check(messages):
+def check(messages: list[dict]) -> None:
     """Raise ValueError unless roles alternate, user first, and every message has text."""
     for i, message in enumerate(messages):
         expected = ("user", "assistant")[i % 2]
@@ -67,8 +65,78 @@ def check(messages):
             raise ValueError(f"message {i} ({expected}) is empty")
 
 
-def parse(text):
-    """`Parsed` of a transcript: its whole exchanges, and what was left out and why. Built in notebook 02.
+def _quote_markers(text):
+    """`[|AI|]` → `[\\|AI|]`: what somebody said about the format can't be taken for the format."""
+    return re.sub(r"\[(\\*)\|(Human|AI)\|\]", r"[\\\1|\2|]", text)
+
+
+# The parser. The rule for all faults: keep every exchange that is whole, and name everything that is left out.
+
+_ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "ai assistant": "assistant"}
+_NAME = r"(?P<name>human|user|ai[ ]assistant|ai|assistant)"
+_BEFORE = r"^[ \t]*(?:\#{1,6}[ \t]+)?(?P<bold>\*{1,2}|_{1,2})?"
+_FLAGS = re.IGNORECASE | re.MULTILINE | re.VERBOSE
+
+# [Human] [|Human|] 【Human】 **[Human]:** ### [Human]: … but not the link [AI](https://…)
+BRACKETED = re.compile(
+    rf"{_BEFORE} [\[【［][|｜]? {_NAME} [|｜]?[\]】］] (?:[:：]?(?P=bold))? [ \t]*[:：]? (?!\()", _FLAGS
+)
+# Human: **Human**: **Human:** ### Human: … with a capital: `user: str` is a line of code.
+BARE = re.compile(rf"{_BEFORE} (?-i:(?=[A-Z])) {_NAME} (?: (?P=bold)[:：] | [:：](?P=bold)? )", _FLAGS)
+
+_FENCE = re.compile(r"^[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
+_REFUSAL = re.compile(
+    r"\W*(?:i['’]?m (?:very )?sorry|i am (?:very )?sorry|sorry|unfortunately|as an ai|"
+    r"i (?:can['’]?t|cannot|can not|won['’]?t|will not|am unable|am not able)|i['’]m (?:unable|not able))\b",
+    re.IGNORECASE,
+)
+_INTRODUCTION = re.compile(
+    r"(?:sure|certainly|of course|absolutely|okay|ok|here(?:['’]s| is| are)|below is|the following)\b.*[:.!]",
+    re.IGNORECASE,
+)
+_TALK = r"(?:conversation|transcript|dialogue|dialog|chat)"
+_THE_END = rf"(?:the\s)?(?:end\sof\s(?:the\s|this\s)?{_TALK}|{_TALK}\s(?:ends|ended|has\sended|is\sover)(?:\shere)?)"
+_END_LINE = re.compile(
+    rf"[\[(<*_]+(?:(?:the\s)?end|{_THE_END})[.!]?[\])>*_]+ | {_THE_END}[.!]? | -{{3,}} | \*{{3,}} | _{{3,}}",
+    re.IGNORECASE | re.VERBOSE,
+)
+_AFTERWORD = re.compile(
+    rf"(?:i hope (?:this|that)|let me know if|would you like me to (?:continue|add|write|change|adjust)"
+    rf"|(?:note(?: that|:) )?this {_TALK}|the {_TALK} above)\b",
+    re.IGNORECASE,
+)
+_HELLO = re.compile(r"(?:hi|hello|hey|greetings|good (?:morning|afternoon|evening|day))(?: there)?[\s,.!]*", re.I)
+_HOW_CAN_I_HELP = re.compile(r".{0,80}\bhow (?:can|may|could) i (?:help|assist) you\b.{0,30}", re.I | re.S)
+
+LAST = "the last human turn has no answer"
+UNANSWERED = "a human turn has no answer"
+UNASKED = "an assistant turn follows no human turn"
+
+
+class Parsed(NamedTuple):
+    """What a parser found.
+
+    messages : whole exchanges, user first, [{"role", "content"}]. kept : their number (half as many).
+    reason   : "" where every exchange was kept, else one sentence on what is wrong.
+    cut      : [(text, why)] of everything that was left out, words around the transcript included.
+    """
+
+    messages: list
+    kept: int
+    reason: str
+    cut: list
+
+
+class Turn(NamedTuple):
+    """One turn as it was found. content: what was said; raw: the same with its marker."""
+
+    role: str
+    content: str
+    raw: str
+
+
+def parse(text: str) -> Parsed:
+    """Take a transcript apart: its whole exchanges, and what was left out and why.
 
     Never raises and never invents text: every message stands in `text`, line ends made "\\n". Kept is every exchange
     of a human turn and the answer next to it, the last one included. Left out, each with its reason in `cut`:
@@ -78,22 +146,149 @@ def parse(text):
 
     Text of our own (`render`) is taken apart exactly as it was put together, so parse(render(x)).messages == x.
     """
-    if not text.startswith(PREAMBLE + HUMAN):
-        return parser.read(text)
-    turns = parser.turns_of(text, list(_OWN_MARKER.finditer(text)))
-    return parser.exchanges([turn._replace(content=_unescape(turn.content)) for turn in turns])
+    if text.startswith(PREAMBLE + HUMAN):
+        turns = _turns(text, list(re.finditer(r"^\[\|(?P<name>Human|AI)\|\]", text, re.MULTILINE)))
+        unquoted = [re.sub(r"\[\\(\\*)\|(Human|AI)\|\]", r"[\1|\2|]", turn.content) for turn in turns]
+        return _exchanges([turn._replace(content=said) for turn, said in zip(turns, unquoted, strict=True)])
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    marks = _markers(text)
+    if not marks:
+        reason = "no role markers" + (": it reads like a refusal" if _REFUSAL.match(text) else "")
+        return Parsed([], 0, reason, [(text.strip(), reason)] if text.strip() else [])
+    before, turns = text[: marks[0].start()], _turns(text, marks)
+    first, cut = _opening(before, turns[0].role)
+    # A fence that is open before the first marker is put round the whole transcript.
+    turns, after = _without_afterword(first + turns, wrapped=len(_FENCE.findall(before)) % 2 == 1)
+    turns, greeting = _without_greeting(turns)
+    return _exchanges(turns, cut + greeting, after)
 
 
-_OWN_MARKER = re.compile(r"^\[\|(?P<name>Human|AI)\|\]", re.MULTILINE)
+def _turns(text, marks):
+    """Turns between role markers. marks: matches with a group `name`, in order."""
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return [
+        Turn(_ROLES[mark["name"].lower()], text[mark.end() : end].strip(), text[mark.start() : end].strip())
+        for mark, end in zip(marks, ends, strict=True)
+    ]
 
 
-def _escape(text):
-    """`[|AI|]` → `[\\|AI|]`: what somebody said about the format can't be taken for the format."""
-    return re.sub(r"\[(\\*)\|(Human|AI)\|\]", r"[\\\1|\2|]", text)
+def _exchanges(turns, before=(), after=()):
+    """`Parsed` of turns in any order. before, after: what was cut around them already.
+
+    Of two human turns in a row the last is kept: it stands next to the answer. Of two answers in a row the first is
+    kept: it stands next to the question. Joining them would make a text that nobody wrote. An empty turn is none.
+    """
+    messages, cut, asked = [], list(before), None
+    for turn in turns:
+        if not turn.content:
+            cut.append((turn.raw, "an empty turn"))
+        elif turn.role == "user":
+            if asked:
+                cut.append((asked.raw, UNANSWERED))
+            asked = turn
+        elif asked:
+            messages += [{"role": t.role, "content": t.content} for t in (asked, turn)]
+            asked = None
+        else:
+            cut.append((turn.raw, UNASKED))
+    if asked:
+        cut.append((asked.raw, LAST))
+    cut += after
+    # What else may be cut was no part of the dialogue.
+    faults = Counter(why for _, why in cut if why in (LAST, UNANSWERED, UNASKED))
+    reason = "; ".join(why + (f" ({n} times)" if n > 1 else "") for why, n in faults.items())
+    if not messages and not faults:
+        reason = "no exchange: " + ", ".join(dict.fromkeys(why for _, why in cut))
+    return Parsed(messages, len(messages) // 2, reason, cut)
 
 
-def _unescape(text):
-    return re.sub(r"\[\\(\\*)\|(Human|AI)\|\]", r"[\1|\2|]", text)
+def _markers(text):
+    """Matches of the role markers of this text. One that stands in a code block is none.
+
+    Where names have brackets, a name without them is no marker: "User:" may well begin a line of an answer.
+    """
+    bare, bracketed = _bare(text), list(BRACKETED.finditer(text))
+    marks = bracketed if _outside(bracketed, _code_blocks(text, bare)) else bare
+    return _outside(marks, _code_blocks(text, marks))
+
+
+def _bare(text):
+    """Matches of names without brackets: none unless a human speaks, and only in the spelling that came first."""
+    marks, spelling = list(BARE.finditer(text)), {}
+    for mark in marks:
+        spelling.setdefault(_ROLES[mark["name"].lower()], mark["name"])
+    return [mark for mark in marks if mark["name"] in spelling.values()] if "user" in spelling else []
+
+
+def _outside(marks, blocks):
+    """The marks that stand in none of the blocks. Both are in order."""
+    starts = [start for start, _ in blocks]
+    blocks = [(0, 0), *blocks]
+    return [mark for mark in marks if mark.start() >= blocks[bisect(starts, mark.start())][1]]
+
+
+def _code_blocks(text, marks):
+    """[(start, end)] of the fenced code blocks after the first marker.
+
+    A fence before it is put round the whole transcript, which is then no code. A fence that is never closed opens
+    nothing, or all that follows would be lost; a second opening line shows that the first was never closed.
+    """
+    blocks, opened, letters = [], None, list(text)
+    for mark in marks:  # a fence behind a marker stands at the start of its line
+        letters[mark.start() : mark.end()] = " " * (mark.end() - mark.start())
+    for fence in _FENCE.finditer("".join(letters), marks[0].start() if marks else len(text)):
+        if opened and not fence[2].strip() and fence[1].startswith(opened[1]):
+            blocks.append((opened.start(1), fence.end()))
+            opened = None
+        elif not opened or fence[2].strip():
+            opened = fence
+    return blocks
+
+
+def _opening(before, role):
+    """([first turn] or [], cut) of what stands before the first marker.
+
+    If the first marker is the assistant's, the human's was forgotten, and the words before it are the human's,
+    except for an introduction ("Sure, here is …:"). If it is the human's, all before it is an introduction.
+    """
+    said = before.strip() if role == "assistant" else ""
+    while said:
+        line, _, rest = said.partition("\n")
+        if not (_INTRODUCTION.fullmatch(line.strip()) or _FENCE.match(line)):
+            break
+        said = rest.lstrip()
+    introduction = before.strip().removesuffix(said).strip()
+    turns = [Turn("user", said, said)] if said else []
+    return turns, [(introduction, "before the transcript")] if introduction else []
+
+
+def _without_afterword(turns, wrapped):
+    """(turns, cut): the last turn without what a model adds when it is done: "[End]", "I hope this helps", a fence."""
+    last = turns[-1]
+    content, fences = last.content, list(_FENCE.finditer(last.content))
+    if wrapped and len(fences) % 2:
+        content = content[: fences[-1].start()].rstrip()
+    for _ in range(4):  # an afterword has a few parts; a reply of a megabyte of them is no reason to hang
+        head, _, line = content.rpartition("\n")
+        rest, gap, paragraph = content.rpartition("\n\n")
+        if _END_LINE.fullmatch(line.strip()):
+            content = head.rstrip()
+        elif gap and _AFTERWORD.match(paragraph.strip()):
+            content = rest.rstrip()
+    after = last.content[len(content) :]
+    if not after:
+        return turns, []
+    turns = [*turns[:-1], last._replace(content=content, raw=last.raw.removesuffix(after))]
+    return turns, [(after.strip(), "after the transcript")]
+
+
+def _without_greeting(turns):
+    """(turns, cut): without a first "Hello!" and "How can I help you?", which the prompt had said already."""
+    hello = turns[0].role == "user" and _HELLO.fullmatch(turns[0].content) is not None
+    offer = turns[hello : hello + 1]
+    if offer and offer[0].role == "assistant" and _HOW_CAN_I_HELP.fullmatch(offer[0].content):
+        return turns[hello + 1 :], [(turn.raw, "a greeting") for turn in turns[: hello + 1]]
+    return turns, []
 
 
 # Line ends that are none to a parser, but that a model may read as one.
@@ -111,8 +306,8 @@ _SPECIAL = re.compile(
 )
 
 
-def neutral(text, markers=True):
-    """`text` from somewhere else, safe to put into a prompt: it can't open a role there. neutral is idempotent.
+def escape(text: str, markers: bool = True) -> str:
+    """Make text from somewhere else safe to put into a prompt: it can't open a role there. Idempotent.
 
     A space goes into each role marker that begins a line (`[ Human]`, `User :`) and into the special tokens of chat
     formats (`< |im_start|>`, `< s>`, `[ INST]`). Line ends become "\\n"; control, bidirectional and zero-width
@@ -123,29 +318,26 @@ def neutral(text, markers=True):
     """
     text = _UNSEEN.sub("", _LINE_END.sub("\n", text))
     if markers:
-        text = parser.BRACKETED.sub(lambda m: re.sub(r"[\[【［]", r"\g<0> ", m[0], count=1), text)
-        text = parser.BARE.sub(lambda m: re.sub("[:：]", r" \g<0>", m[0], count=1), text)
+        text = BRACKETED.sub(lambda m: re.sub(r"[\[【［]", r"\g<0> ", m[0], count=1), text)
+        text = BARE.sub(lambda m: re.sub("[:：]", r" \g<0>", m[0], count=1), text)
         text = re.sub(r"\[(?=\|(?:Human|AI)\|\])", "[ ", text)
     return _SPECIAL.sub(r"\g<0> ", text)
 
 
-def original_rule(text):
-    """`Parsed` by the rule of Baize's released code, re-told in our own words for the comparison in notebook 02.
+def original_rule(text: str) -> Parsed:
+    """Parse by the rule of Baize's released code, re-told in our own words for the comparison in notebook 02.
 
     Cut the text at each [Human]. The last piece is always dropped, whole or not; the first piece before it that is
     not one human and one [AI] statement ends the dialogue.
     """
     before, *pieces = text.split("[Human]")
-    if not pieces:
-        return _by_rule([], "no [Human]", [before])
-    messages = []
+    messages, reason, left = [], "no [Human]", [before]
+    if pieces:
+        reason, left = "the last piece, always", pieces[-1:]
     for number, piece in enumerate(pieces[:-1]):
         turns = [turn.strip() for turn in piece.split("[AI]")]
         if len(turns) != 2 or not all(turns):
-            return _by_rule(messages, "the first odd piece, and all after it", pieces[number:])
+            reason, left = "the first odd piece, and all after it", pieces[number:]
+            break
         messages += [{"role": role, "content": turn} for role, turn in zip(MARKERS, turns, strict=True)]
-    return _by_rule(messages, "the last piece, always", pieces[-1:])
-
-
-def _by_rule(messages, reason, pieces):
-    return Parsed(messages, len(messages) // 2, reason, [(piece.strip(), reason) for piece in pieces])
+    return Parsed(messages, len(messages) // 2, reason, [(piece.strip(), reason) for piece in left])

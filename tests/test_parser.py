@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baize_nb import common, transcript
-from baize_nb.parser import LAST, UNANSWERED, UNASKED
+from baize_nb.transcript import LAST, UNANSWERED, UNASKED
 
 REPLIES = [
     json.loads(line)
@@ -345,5 +345,5 @@ def test_every_answer_next_to_its_question_is_kept(turns):
 def test_a_reply_of_a_megabyte_is_read(part):
     text = "[Human] a?\n[AI] b\n" + part * (1_000_000 // len(part))
     assert said(text)[0] == "a?"
-    safe = transcript.neutral(text)
+    safe = transcript.escape(text)
     assert transcript.parse(safe).kept == 0

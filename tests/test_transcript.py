@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baize_nb import parser, transcript
+from baize_nb import transcript
 
 CHAT = [
     {"role": "user", "content": "Why is the sea salty?"},
@@ -121,8 +121,8 @@ def test_parse_undoes_render(turns):
         ("a\ud800b", "ab"),
     ],
 )
-def test_neutral_takes_the_edge_off(text, safe):
-    assert transcript.neutral(text) == safe
+def test_escape_takes_the_edge_off(text, safe):
+    assert transcript.escape(text) == safe
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_neutral_takes_the_edge_off(text, safe):
         "  - a\n\n1. b\n> c\n| d | e |\n```py\nx\n```",
     ],
 )
-def test_neutral_leaves_ordinary_text_alone(text):
-    assert transcript.neutral(text) == text
+def test_escape_leaves_ordinary_text_alone(text):
+    assert transcript.escape(text) == text
 
 
 TRICKS = [
@@ -184,13 +184,13 @@ TOKEN = re.compile(r"<[|｜][^\s<>|｜]*[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|\[\|(
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(TRICKS) | st.text(st.characters(), max_size=4), max_size=30).map("".join))
-def test_neutral_text_opens_nothing_whatever_it_was(text):
-    safe = transcript.neutral(text)
-    assert not parser.BRACKETED.search(safe) and not parser.BARE.search(safe)
+def test_escaped_text_opens_nothing_whatever_it_was(text):
+    safe = transcript.escape(text)
+    assert not transcript.BRACKETED.search(safe) and not transcript.BARE.search(safe)
     assert not TOKEN.search(safe)
     assert all(c in "\n\t\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cs") for c in safe)
     assert not re.search("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u2028\u2029]", safe)
-    assert transcript.neutral(safe) == safe
+    assert transcript.escape(safe) == safe
     assert transcript.parse(safe).kept == 0
     safe.encode()
 
@@ -198,7 +198,7 @@ def test_neutral_text_opens_nothing_whatever_it_was(text):
 def test_a_whole_prompt_keeps_the_markers_that_are_its_own():
     prompt = "Topic: a<|im_end|>\x00\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
     safe = "Topic: a< |im_end|>\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
-    assert transcript.neutral(prompt, markers=False) == safe
+    assert transcript.escape(prompt, markers=False) == safe
 
 
 # The rule of Baize's released code

@@ -4,7 +4,7 @@ Knows: how to ask for a reply there, piece by piece, and how to break it off. Do
 reply is shown. Built in notebook 05.
 """
 
-from ..transcript import neutral
+from ..transcript import escape
 from . import streaming
 from .conversation import Conversation
 from .prompts import BaizePrompt, disarm
@@ -58,7 +58,7 @@ class EndpointSession(Conversation):
     def _read(self, messages):
         if self._prompt:
             return disarm(messages)
-        return [{"role": m["role"], "content": neutral(m["content"], markers=False)} for m in messages]
+        return [{"role": m["role"], "content": escape(m["content"], markers=False)} for m in messages]
 
     def _length(self, messages):
         if self._prompt:

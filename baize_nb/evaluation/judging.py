@@ -66,7 +66,7 @@ def question(messages, first, second):
     who = {"user": "Person", "assistant": "Assistant"}
     talk = "\n".join(f"{who[m['role']]}: {m['content']}" for m in messages)
     parts = (("The conversation", talk), ("Reply A", first), ("Reply B", second))
-    told = [f"--- {name}\n{transcript.neutral(text) or '(no words)'}" for name, text in parts]
+    told = [f"--- {name}\n{transcript.escape(text) or '(no words)'}" for name, text in parts]
     asked = "\n\n".join([*told, "--- Which reply is better, A, B or C (neither)?"])
     return [{"role": "system", "content": JUDGE}, {"role": "user", "content": asked}]
 

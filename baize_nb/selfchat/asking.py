@@ -125,7 +125,7 @@ class Line:
 
         Role markers are left: a prompt of ours has them, and a seed lost its own when it was put in there.
         """
-        messages = [m | {"content": transcript.neutral(m["content"], markers=False)} for m in messages]
+        messages = [m | {"content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop)
 
     async def complete(self, prompt, max_tokens, stop=None):

@@ -149,7 +149,7 @@ async def _take_turns(line, seed, settings, ask):
     reads).
     """
     system = [{"role": "system", "content": _in_language(settings.persona, settings)}]
-    messages = [{"role": "user", "content": transcript.neutral(seed.text)}]
+    messages = [{"role": "user", "content": transcript.escape(seed.text)}]
     while True:
         try:
             answer, finish = await line.chat(system + messages, settings.answer_tokens)
@@ -196,7 +196,7 @@ def next_question(text, finish, messages):
 def _plain(messages):
     """The chat so far as a transcript. What was said cannot pass for a role marker."""
     names = {"user": "[Human]", "assistant": "[AI]"}
-    return "\n".join(f"{names[m['role']]} {transcript.neutral(m['content'])}" for m in messages)
+    return "\n".join(f"{names[m['role']]} {transcript.escape(m['content'])}" for m in messages)
 
 
 def _filled(wording, seed, settings, **parts):
@@ -204,7 +204,7 @@ def _filled(wording, seed, settings, **parts):
 
     One pass, so that a seed which itself says "{transcript}" gets nothing filled in.
     """
-    parts |= {"seed": transcript.neutral(seed.text), "max_turns": str(settings.max_turns)}
+    parts |= {"seed": transcript.escape(seed.text), "max_turns": str(settings.max_turns)}
     gaps = re.compile("|".join(re.escape(f"{{{name}}}") for name in parts))
     return gaps.sub(lambda gap: parts[gap.group()[1:-1]], _in_language(wording, settings))
 
