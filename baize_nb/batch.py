@@ -1,8 +1,6 @@
 """The same transcripts by OpenAI's Batch API: a file of requests out, a file of replies back a day later, half price.
 
-Knows: the request files and their limits, and how each seed ends as a dialogue or as a recorded failure.
-Does not know: uploads (the `openai` client does them), or what a result line looks like (batchresults.py).
-Built in notebook 02.
+Files are uploaded and downloaded with the `openai` client, see notebook 02.
 """
 
 import json
@@ -10,15 +8,30 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import common
-from ..common import CourseError, Journal
-from .asking import first_number, worst_case
-from .batchresults import NO_USAGE, read_result, result_lines
-from .outcomes import Outcome, dialogue_record, failure_record, failures_path, once_each, shaping, too_long
-from .strategies import Settings, read_transcript, transcript_messages
+from openai.types.chat import ChatCompletion
+
+from . import common
+from .budget import worst_case
+from .client import Faulty, random_seed, read_completion
+from .common import CourseError, Journal
+from .selfchat import (
+    Outcome,
+    Settings,
+    dialogue_record,
+    failure_record,
+    failures_path,
+    once_each,
+    read_transcript,
+    settings_record,
+    too_long,
+    transcript_messages,
+)
+from .teacher import Teacher
 
 URL = "/v1/chat/completions"
 STRATEGY = "transcript"  # one request a dialogue: the only one that a batch can carry
+NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
+_REFUSED = NO_USAGE | {"requests": 1, "batch": 1}  # an answer that is an error costs nothing
 _NO_RESULT = "no result in these files: the batch is not finished, or has expired"
 
 
@@ -41,7 +54,14 @@ class BatchReport(Outcome):
         return text
 
 
-def to_batch(seeds, teacher, folder, settings=None, max_lines=50_000, max_bytes=200_000_000):
+def to_batch(
+    seeds: list,
+    teacher: Teacher,
+    folder: str | Path,
+    settings: Settings | None = None,
+    max_lines: int = 50_000,
+    max_bytes: int = 200_000_000,
+) -> list[Path]:
     """Write one request per seed to `requests-00001.jsonl` … in `folder`; return the files' paths.
 
     max_lines, max_bytes : limits of one file, as the Batch API has them.
@@ -63,15 +83,17 @@ def to_batch(seeds, teacher, folder, settings=None, max_lines=50_000, max_bytes=
     common.write_manifest(
         folder,
         made_by="notebooks/02_self_chat.ipynb",
-        settings=shaping(STRATEGY, teacher, settings),
+        settings=settings_record(STRATEGY, teacher, settings),
         requests=len(seeds),
         files={path.name: {"lines": lines, "sha256": common.sha256(path)} for path, lines in files.items()},
     )
     return list(files)
 
 
-def from_batch(results, seeds, teacher, path, settings=None):
-    """Turn result files into the corpus file that `collect` would have made. Returns a BatchReport.
+def from_batch(
+    results, seeds: list, teacher: Teacher, path: str | Path, settings: Settings | None = None
+) -> BatchReport:
+    """Turn result files into the corpus file that `collect` would have made.
 
     results : path, or paths, of output and error files; order does not matter, and what was read before is skipped.
     seeds, teacher, settings : those of `to_batch`.
@@ -80,7 +102,7 @@ def from_batch(results, seeds, teacher, path, settings=None):
     Raises CourseError: a result file is missing, the corpus was begun with other settings, disk full.
     """
     settings, path, seeds = settings or Settings(), Path(path), once_each(seeds)
-    started = shaping(STRATEGY, teacher, settings)
+    started = settings_record(STRATEGY, teacher, settings)
     results = [Path(r) for r in ([results] if isinstance(results, str | os.PathLike) else results)]
     with Journal(path, started) as corpus, Journal(failures_path(path)) as failures:
         done = corpus.ids()
@@ -107,7 +129,7 @@ def _body(seed, teacher, settings):
     """The request of one seed, the very one that `collect` would send."""
     messages, max_tokens = transcript_messages(seed, settings)
     about = {"model": teacher.model, "messages": messages, "max_tokens": max_tokens}
-    return about | teacher.sampling | {"seed": first_number(seed.id) + 1}
+    return about | teacher.sampling | {"seed": random_seed(seed.id, 1)}
 
 
 def _line(seed, teacher, settings):
@@ -151,24 +173,38 @@ def _others(folder):
 
 def _results(paths, seeds, report):
     """(id, result) of each line that belongs to a seed. What can't be read is set aside and named in the report."""
-    aside = []
-    for where, line, result, fault in result_lines(paths):
-        if fault:
+    aside = {}
+    for where, line in _lines(paths):
+        try:
+            result, fault = json.loads(line.decode("utf-8-sig")), "no custom_id"
+        except (ValueError, RecursionError):
+            result, fault = None, "not JSON, or torn off"
+        if not isinstance(result, dict) or not isinstance(result.get("custom_id"), str):
             report.unreadable.append(f"{where}: {fault}")
-            aside.append(line)
+            aside[line] = None
         elif result["custom_id"] not in seeds:
             report.unknown.append(result["custom_id"])
         else:
             yield result["custom_id"], result
-    _set_aside(report.path.with_name(report.path.name + ".unreadable"), aside)
-
-
-def _set_aside(path, lines):
-    """Append to the file of unreadable lines those that are not in it yet."""
+    path = report.path.with_name(report.path.name + ".unreadable")
     known = set(path.read_bytes().splitlines()) if path.exists() else set()
-    if new := [line for line in dict.fromkeys(lines) if line not in known]:
+    if new := [line for line in aside if line not in known]:
         with path.open("ab") as file:
             file.write(b"".join(line + b"\n" for line in new))
+
+
+def _lines(paths):
+    """("file:line", line in bytes) of every line that is not empty."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield f"{common.show(path)}:{number}", line.strip()
+        except OSError as error:
+            raise CourseError(
+                f"Cannot read {common.show(path)} ({error.strerror}). Download the batch's files first."
+            ) from error
 
 
 def _dialogue(seed, result, teacher, settings):
@@ -178,6 +214,53 @@ def _dialogue(seed, result, teacher, settings):
         return [], finish, usage
     messages, end = read_transcript(text, finish, settings)
     return messages, end if messages else f"no whole exchange ({end})", usage
+
+
+def read_result(result, worst):
+    """Return (text, finish reason, usage) of a result; for one without a reply (None, what is wrong, usage).
+
+    worst : Tokens, what the request may have cost, for endpoints that send no usage.
+    usage : {"prompt_tokens", "completion_tokens", "requests": 1, "batch": 1}; the last says "at the price of a batch".
+    """
+    if fault := _fault(result):
+        return None, fault, _REFUSED
+    try:
+        reply = ChatCompletion.construct(**result["response"]["body"])
+        read = read_completion(reply, worst)
+        refusal = getattr(getattr(reply.choices[0], "message", None), "refusal", None)
+    except Faulty as error:
+        return None, str(error), _usage(error.bill)
+    except (TypeError, ValueError, AttributeError) as error:
+        return None, f"the result holds no reply ({type(error).__name__})", _REFUSED
+    if refusal and not read.text:
+        return None, f"refusal: {_one_line(refusal)}", _usage(read.usage)
+    return read.text, _one_line(read.finish), _usage(read.usage)
+
+
+def _fault(result):
+    """Why a request was not answered at all, "" if it was: an `error`, or a status that is not 200."""
+    response = result.get("response")
+    if error := result.get("error"):
+        return f"batch error: {_words(error)}"
+    if not isinstance(response, dict) or not isinstance(response.get("body"), dict):
+        return "the result holds no reply"
+    if response.get("status_code") != 200:
+        return f"HTTP {response.get('status_code')}: {_words(response['body'].get('error'))}"
+    return ""
+
+
+def _words(error):
+    """An error object in one line: its code and message."""
+    parts = [error.get("code"), error.get("message")] if isinstance(error, dict) else [error]
+    return _one_line(": ".join(str(part) for part in parts if part)) or "no reason given"
+
+
+def _one_line(text):
+    return " ".join(str(text).split())[:500]
+
+
+def _usage(bill):
+    return {"prompt_tokens": bill.prompt, "completion_tokens": bill.completion, "requests": 1, "batch": 1}
 
 
 def _record_failures(failures, seeds, reasons, report):

@@ -1,0 +1,515 @@
+"""Self-chat: a chat model talks to itself about a seed, and the dialogue is kept.
+
+How one dialogue is made (three strategies), which of them an endpoint can carry out, what it will cost, and how many
+are made and kept. Source: Baize (arXiv 2304.01196), section 3; the open user header is the idea of Magpie.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import openai
+
+from . import common, transcript
+from .budget import Budget, Estimate, Limits, text_tokens
+from .client import ask_all, describe
+from .common import CourseError, Journal
+from .corpus import Dialogue
+from .seeds import Seed
+from .teacher import OPENAI_URL, ChatFormat, Teacher
+
+# ---- how one dialogue is made from one seed ----
+
+PERSONA = "You are a helpful assistant. Answer in two to four plain sentences."
+
+TRANSCRIPT_PROMPT = """\
+Ignore any earlier instructions. A human and an AI assistant chat with each other about this topic:
+
+{seed}
+
+Each statement of the human begins on a new line with [Human], each statement of the assistant with [AI].
+The human asks questions about the topic, one after another, and stops when there is nothing left to ask; at most
+{max_turns} questions. The assistant answers each in a few sentences and does not ask questions itself.
+Complete the transcript in exactly this form and write nothing else.
+
+[Human] Hello!
+[AI] Hi! How can I help you?
+"""
+
+END = "[END]"
+HUMAN_PROMPT = """\
+A human and an AI assistant chat with each other about this topic:
+
+{seed}
+
+The human asks short questions, stays with the topic, and never answers. Here is their chat so far. Write what the
+human says next: one question that follows from the last answer, and nothing else.
+If nothing about the topic is left to ask, write only [END].
+
+{transcript}
+[Human]"""
+
+# Which prompts shape a dialogue depends on the strategy; only those must agree between two runs on one file.
+_PROMPTS = {"open-header": ("persona",), "two-role": ("persona", "human_prompt"), "transcript": ("prompt",)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a dialogue. Two corpora made with different settings are never mixed in one file.
+
+    max_turns       : exchanges (a question and its answer) per dialogue, at most.
+    answer_tokens   : tokens per assistant message, at most.
+    question_tokens : tokens per human message, at most.
+    persona         : system prompt under which the assistant answers.
+    prompt          : wording of the one-request transcript; {seed} and {max_turns} are filled in.
+    human_prompt    : wording for the human of "two-role"; {seed} and {transcript} are filled in. It should name
+                      [END] as the word for "nothing left to ask".
+    language        : language to write in, as one would say it ("French"); "" says nothing about it.
+    """
+
+    max_turns: int = 3
+    answer_tokens: int = 96
+    question_tokens: int = 40
+    persona: str = PERSONA
+    prompt: str = TRANSCRIPT_PROMPT
+    human_prompt: str = HUMAN_PROMPT
+    language: str = ""
+
+    @classmethod
+    def of(cls, profile):
+        """The settings of a profile."""
+        return cls(profile.max_turns, profile.answer_tokens, profile.question_tokens)
+
+
+# Each strategy is a coroutine `(asker, seed, settings) -> (messages, end)`. It depends on nothing but the seed, the
+# settings and the answers it is handed, so a dialogue that was cut off is resumed by handing it those once more.
+
+
+async def open_header(asker, seed, settings):
+    """Make (messages, end) by two requests per turn. The seed is the first question.
+
+    The assistant answers by a chat completion. For the human, the prompt stops inside an opened user message, and
+    a model that has read millions of chats writes what a user says next. See `_take_turns` for `end`.
+    """
+
+    async def ask(system, messages):
+        form = asker.teacher.chat_format
+        prompt = form.open_user_header(system + messages)
+        return await asker.complete(prompt, settings.question_tokens, stop=[*form.stop, "\n\n"])
+
+    return await _take_turns(asker, seed, settings, ask)
+
+
+async def two_role(asker, seed, settings):
+    """Make (messages, end) by two chat requests per turn, for endpoints that only chat. The seed is the first question.
+
+    The assistant sees a plain chat. The human is the same model under another prompt, which repeats the topic at
+    every turn and shows the transcript so far. Baize's second version worked this way.
+    """
+
+    async def ask(_system, messages):
+        names = {"user": "[Human]", "assistant": "[AI]"}
+        # What was said cannot pass for a role marker.
+        talk = "\n".join(f"{names[m['role']]} {transcript.escape(m['content'])}" for m in messages)
+        text = _filled(settings.human_prompt, seed, settings, transcript=talk)
+        return await asker.chat([{"role": "user", "content": text}], settings.question_tokens, stop=["[AI]"])
+
+    return await _take_turns(asker, seed, settings, ask)
+
+
+async def transcript_request(asker, seed, settings):
+    """Make (messages, end) by one request for the whole dialogue, then parsed. Baize's first version worked so."""
+    messages, room = transcript_messages(seed, settings)
+    text, finish, _ = await asker.chat(messages, room)
+    return read_transcript(text, finish, settings)
+
+
+STRATEGIES = {"open-header": open_header, "two-role": two_role, "transcript": transcript_request}
+
+
+def transcript_messages(seed, settings):
+    """Return (messages to send, tokens that the reply may have) of the one-request transcript."""
+    room = settings.max_turns * (settings.answer_tokens + settings.question_tokens)
+    return [{"role": "user", "content": _filled(settings.prompt, seed, settings)}], room
+
+
+def read_transcript(text, finish, settings):
+    """Return (messages, end) of a teacher's transcript; `finish` is why it stopped.
+
+    An answer that hit the token limit is cut back to its last whole sentence, or left out with its question.
+    end is "stop", "length" or "content_filter", and what the parser cut off is added to it.
+    """
+    parsed = transcript.parse(text)
+    messages = [dict(message) for message in parsed.messages]
+    said = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()  # as the parser reads it
+    if finish == "length" and messages and said.endswith(messages[-1]["content"]):
+        messages[-1]["content"] = whole_sentences(messages[-1]["content"])
+        if not messages[-1]["content"]:
+            messages = messages[:-2]
+    return messages[: 2 * settings.max_turns], f"{finish}; {parsed.reason}" if parsed.reason else finish
+
+
+async def _take_turns(asker, seed, settings, ask):
+    """Make (messages, end): the assistant answers, `ask(system, messages)` gives the next question, and so on.
+
+    end is why it stopped: "max_turns"; "no_question" (the human had nothing to ask, or never came to the point);
+    "said_end" (the human wrote [END] or said goodbye); "repeat" (asked the same again); "length" (no whole
+    sentence within the limit); "empty" (no answer); "content_filter"; "context" (the chat outgrew what the endpoint
+    reads).
+    """
+    system = [{"role": "system", "content": _in_language(settings.persona, settings)}]
+    messages = [{"role": "user", "content": transcript.escape(seed.text)}]
+    while True:
+        try:
+            answer, finish, _ = await asker.chat(system + messages, settings.answer_tokens)
+            if finish == "length":
+                answer = whole_sentences(answer)
+                asker.usage["trimmed"] = asker.usage.get("trimmed", 0) + 1
+            if not answer or finish == "content_filter":
+                return messages[:-1], finish if finish in ("length", "content_filter") else "empty"
+            messages.append({"role": "assistant", "content": answer})
+            if len(messages) == 2 * settings.max_turns:
+                return messages, "max_turns"
+            said, finish, _ = await ask(system, messages)
+            question, end = next_question(said, finish, messages)
+        except openai.BadRequestError:
+            whole = messages[: len(messages) // 2 * 2]
+            if not whole:
+                raise  # refused at the first request: nothing to keep, and the reason is worth a record
+            return whole, "context"
+        if end:
+            return messages, end
+        messages.append({"role": "user", "content": question})
+
+
+_OWN_MARK = re.compile(r"^\W*(?:human|user)\b\W*?[\]:]\**\s*", re.IGNORECASE)
+_GOODBYE = re.compile(r"^(?:no\b[^?]*\bthank|that(?:'s| is) all\b|(?:ok(?:ay)?\W+)?(?:good)?bye\b)", re.IGNORECASE)
+
+
+def next_question(text, finish, messages):
+    """Return (question, end): what the human said, tidied, and "" or why the dialogue ends here.
+
+    A mark that the model put before its words is taken away; thanks without a question are a goodbye.
+    """
+    question = _OWN_MARK.sub("", text).strip()
+    if END in question or _GOODBYE.match(question) or ("?" not in question and re.match(r"thank", question, re.I)):
+        return "", "said_end"
+    if finish == "content_filter":
+        return "", "content_filter"
+    if finish == "length" or not re.search(r"\w", question):
+        return "", "no_question"
+    if any(question.casefold() == m["content"].casefold() for m in messages):
+        return "", "repeat"
+    return question, ""
+
+
+def _filled(wording, seed, settings, **parts):
+    """A prompt with its gaps filled. Not `str.format`: a brace in a seed or in somebody's wording is no gap.
+
+    One pass, so that a seed which itself says "{transcript}" gets nothing filled in.
+    """
+    parts |= {"seed": transcript.escape(seed.text), "max_turns": str(settings.max_turns)}
+    gaps = re.compile("|".join(re.escape(f"{{{name}}}") for name in parts))
+    return gaps.sub(lambda gap: parts[gap.group()[1:-1]], _in_language(wording, settings))
+
+
+def _in_language(text, settings):
+    return f"Write in {settings.language}. {text}" if settings.language else text
+
+
+_SENTENCE_END = re.compile(r"""(?<![0-9])[.!?]["')\]*`]*(?=\s|$)|[。！？]["'」』）]*|```(?=\s*$)""")
+
+
+def whole_sentences(text):
+    """Return the beginning of a reply that was cut off at the token limit, up to its last whole sentence, or "".
+
+    A code block that was cut off is left out as a whole.
+    """
+    if text.count("```") % 2:
+        text = text[: text.rindex("```")]
+    ends = [m.end() for m in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]].strip() if ends else ""
+
+
+# ---- which strategy an endpoint can carry out: asked, not guessed ----
+
+
+def choose(strategy: str, teacher: Teacher) -> str:
+    """Return the strategy to use. "auto": open-header where the endpoint can carry it out, else transcript.
+
+    For "auto" and "open-header" an endpoint that we know nothing about is asked once (one token): it can if it
+    continues a raw prompt and shows us its chat format (llama.cpp's server does, at /apply-template). What was found
+    is noted in `teacher.open_header` and `teacher.chat_format`; a wrong key or address shows at the first request.
+    Raises CourseError for an unknown name, and for open-header on an endpoint that only chats.
+    """
+    if strategy not in ("auto", *STRATEGIES):
+        raise CourseError(f"There is no strategy {strategy!r}. Choose one of: auto, {', '.join(STRATEGIES)}.")
+    if strategy in ("auto", "open-header") and teacher.open_header is None:
+        teacher.open_header = False
+        # OpenAI's chat models do not continue raw text, and asking is not free.
+        if urlsplit(teacher.base_url).hostname != urlsplit(OPENAI_URL).hostname:
+            with teacher.blocking_client(max_retries=0, timeout=60) as client:
+                chat_format = _chat_format(client)
+                if chat_format and _continues(client, teacher.model):
+                    teacher.open_header, teacher.chat_format = True, chat_format
+    if strategy == "auto":
+        return "open-header" if teacher.open_header else "transcript"
+    if strategy == "open-header" and not teacher.open_header:
+        raise CourseError(f"{teacher.model} only chats; open-header needs raw prompts. Use 'two-role' or 'transcript'.")
+    return strategy
+
+
+# Contents that no template writes by itself, to see what the template puts around them.
+_PROBES = {"system": "qs7s", "user": "qu7u", "assistant": "qa7a", "next": "qn7n"}
+
+
+def _chat_format(client):
+    """The ChatFormat of the endpoint's model, or None where it does not say."""
+    talk = [{"role": role, "content": _PROBES[role]} for role in ("user", "assistant")]
+    talk.append({"role": "user", "content": _PROBES["next"]})
+    pieces = _template(client, [{"role": "system", "content": _PROBES["system"]}, *talk])
+    if len(pieces) == 5:
+        return ChatFormat(*pieces[:4])
+    pieces = _template(client, talk)  # some templates have no place for a persona
+    return ChatFormat(None, *pieces[:3]) if len(pieces) == 4 else None
+
+
+def _template(client, messages):
+    """What the endpoint's template writes before, between and after the contents of `messages`; [] if unknown."""
+    # The address lies beside /v1, not under it.
+    url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/apply-template"
+    try:
+        text = client.post(url, body={"messages": messages}, cast_to=object)["prompt"]
+        return re.split("|".join(_PROBES.values()), text)
+    except (openai.APIError, KeyError, TypeError, ValueError):
+        return []
+
+
+def _continues(client, model):
+    """Whether the endpoint continues a raw prompt."""
+    try:
+        return bool(client.completions.create(model=model, prompt="One, two,", max_tokens=1).choices)
+    except (openai.APIError, AttributeError, TypeError, ValueError):
+        return False
+
+
+# ---- what it will cost, before anything is spent ----
+
+
+def estimate(
+    seeds: list,
+    teacher: Teacher,
+    strategy: str = "auto",
+    settings: Settings | None = None,
+    concurrency: int = 16,
+    limits: Limits | None = None,
+    price: tuple | None = None,
+    batch: bool = False,
+) -> Estimate:
+    """Bound requests, tokens and dollars of `collect` with the same arguments, and guess at the minutes.
+
+    price : as in Budget. batch : at the half price of OpenAI's Batch API, and without a guess at the time (24 h).
+    """
+    settings, strategy = settings or Settings(), choose(strategy, teacher)
+    bounds = [_bound(strategy, seed, settings) for seed in seeds]
+    found = Estimate.of(bounds, teacher, len(bounds), price, concurrency, limits)
+    return replace(found, usd=found.usd and found.usd / 2, minutes=None) if batch else found
+
+
+def _bound(strategy, seed, settings):
+    """(requests, tokens in, tokens out) of one dialogue, at most."""
+    if strategy == "transcript":
+        return 1, text_tokens(settings.prompt) + text_tokens(seed.text), transcript_messages(seed, settings)[1]
+    persona, said = text_tokens(settings.persona), text_tokens(seed.text)
+    # The human's side reads the persona too, or in "two-role" a prompt of its own, which names the topic once more.
+    human = persona if strategy == "open-header" else text_tokens(settings.human_prompt) + said
+    read = 0
+    for turn in range(settings.max_turns):  # each request sends all that was said before
+        read, said = read + persona + said, said + settings.answer_tokens + 8
+        if turn < settings.max_turns - 1:
+            read, said = read + human + said, said + settings.question_tokens + 8
+    written = settings.max_turns * settings.answer_tokens + (settings.max_turns - 1) * settings.question_tokens
+    return 2 * settings.max_turns - 1, read, written
+
+
+# ---- how each seed ends, as a line of the corpus or of failed.jsonl ----
+
+LONGEST_SEED = 20_000  # characters; more is no question, and its price would be a surprise
+
+
+@dataclass
+class Outcome:
+    """What a run added to a corpus file.
+
+    made : dialogues added. kept : dialogues that were there before. failed : lines added to `failed.jsonl`.
+    usage : tokens and requests of the dialogues and failures added.
+    """
+
+    path: Path
+    made: int = 0
+    kept: int = 0
+    failed: int = 0
+    usage: dict = field(default_factory=dict)
+
+    def count(self, what, usage):
+        """One more of `what` ("made" or "failed"), which cost `usage`."""
+        setattr(self, what, getattr(self, what) + 1)
+        for key, value in usage.items():
+            self.usage[key] = self.usage.get(key, 0) + value
+
+    def __str__(self):
+        return (
+            f"{common.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, {self.failed} "
+            f"failed; {self.usage.get('completion_tokens', 0):,} tokens written by the teacher"
+        )
+
+    def write_manifest(self, settings):
+        """Write the manifest beside the corpus file: its settings, and that a model wrote it."""
+        common.write_manifest(
+            self.path,
+            made_by="notebooks/02_self_chat.ipynb",
+            note="Generated by a language model. Its statements were not checked and are often wrong.",
+            settings=settings,
+            dialogues=self.made + self.kept,
+        )
+
+
+def settings_record(strategy: str, teacher: Teacher, settings: Settings) -> dict:
+    """Return what shapes the dialogues, as the manifest holds it: a file is only continued with the same."""
+    about = {"strategy": strategy, "model": teacher.model, "sampling": teacher.sampling}
+    shaping = ("max_turns", "answer_tokens", "question_tokens", "language", *_PROMPTS[strategy])
+    return about | {name: value for name, value in asdict(settings).items() if name in shaping}
+
+
+def once_each(seeds: list) -> dict:
+    """Return {id: seed}. Raises CourseError where one id stands for two texts: a dialogue could belong to either."""
+    found = {}
+    for seed in seeds:
+        if found.setdefault(seed.id, seed).text != seed.text:
+            raise CourseError(f"Two different seeds have the id {seed.id!r}. Give each seed an id of its own.")
+    return found
+
+
+def too_long(seed: Seed) -> str:
+    """Return why a seed is not sent, or ""."""
+    if len(seed.text) <= LONGEST_SEED:
+        return ""
+    return f"the seed has {len(seed.text):,} characters, at most {LONGEST_SEED:,} are sent"
+
+
+def dialogue_record(seed, strategy, model, messages, usage, end) -> dict:
+    """Return a finished dialogue as the dictionary that its corpus line holds."""
+    made = {"strategy": strategy, "model": model, "messages": messages, "usage": usage, "end": end}
+    return asdict(Dialogue(seed.id, seed.text, seed.source, seed.license, **made))
+
+
+def failure_record(seed, reason, usage) -> dict:
+    """Return a seed that gave no dialogue as the dictionary that its line in failed.jsonl holds."""
+    about = {"id": seed.id, "seed": seed.text, "source": seed.source, "license": seed.license}
+    return about | {"reason": reason, "usage": usage}
+
+
+def failures_path(path: str | Path) -> Path:
+    """Return where the failures of a corpus file are recorded: `failed.jsonl` beside it."""
+    return Path(path).with_name("failed.jsonl")
+
+
+# ---- many dialogues ----
+
+
+@dataclass
+class Report(Outcome):
+    """What a run of `collect` did; of the counts see `Outcome`.
+
+    seconds : how long it took. usd : dollars that the whole file has cost so far; None where the price is unknown.
+    stopped : "" or why the run ended before the last seed (a spent budget).
+    """
+
+    seconds: float = 0.0
+    usd: float | None = None
+    stopped: str = ""
+
+    def __str__(self):
+        cost = f"; ${self.usd:.4f} spent on this file" if self.usd else ""
+        return f"{super().__str__()} in {self.seconds:.0f} s{cost}" + (f"\n{self.stopped}" if self.stopped else "")
+
+
+async def collect(
+    seeds: list,
+    teacher: Teacher,
+    path: str | Path,
+    strategy: str = "auto",
+    settings: Settings | None = None,
+    budget: Budget | None = None,
+    limits: Limits | None = None,
+    concurrency: int = 16,
+    progress: bool = True,
+    retry: bool = False,
+) -> Report:
+    """Make one dialogue per seed and append each to `path` as soon as it is finished.
+
+    Run it again after any stop (interrupt, kill, full disk, spent budget): seeds that are done are skipped, a dialogue
+    that was cut off goes on with its next request, nothing that was answered is asked again.
+    A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry_failed` takes those up.
+
+    strategy    : "open-header", "two-role", "transcript", or "auto" (see `choose`).
+    budget      : never exceeded.
+    concurrency : dialogues under way at the same time.
+    retry       : whether seeds that failed in an earlier run are tried again.
+    Raises CourseError: wrong key, endpoint down, other settings than the file was begun with, disk full.
+    """
+    settings, budget, path = settings or Settings(), budget or Budget(), Path(path)
+    strategy, seeds = choose(strategy, teacher), once_each(seeds).values()
+    shaped_by = settings_record(strategy, teacher, settings)
+
+    async def work(seed, asker):
+        asker.attempt = failed[seed.id]
+        if reason := too_long(seed):
+            raise ValueError(reason)
+        messages, end = await STRATEGIES[strategy](asker, seed, settings)
+        if not messages:
+            asker.forget()
+            raise ValueError(f"no whole exchange ({end})")
+        corpus.write(dialogue_record(seed, strategy, teacher.model, messages, asker.usage, end))
+        await corpus.durable()
+        report.count("made", asker.usage)
+
+    async def on_failed(seed, asker, error):
+        failures.write(failure_record(seed, describe(error), asker.usage))
+        await failures.durable()
+        report.count("failed", asker.usage)
+
+    with Journal(path, shaped_by) as corpus, Journal(failures_path(path)) as failures:
+        done, failed = corpus.ids(), Counter(record["id"] for record in failures.records())
+        todo = [seed for seed in seeds if seed.id not in done and (retry or seed.id not in failed)]
+        if budget.dialogues is not None:
+            todo = todo[: max(0, budget.dialogues - len(done))]
+        report = Report(path, kept=len(done))
+        report.write_manifest(shaped_by)
+        run = {"budget": budget, "limits": limits, "concurrency": concurrency, "on_failed": on_failed}
+        try:
+            asked = await ask_all(
+                todo, work, teacher, path, finished=done, progress="dialogues" if progress else "", **run
+            )
+        except asyncio.CancelledError:  # an interrupted cell; Jupyter shows it as a long traceback
+            kept = report.kept + report.made
+            print(f"Interrupted: {kept} dialogues are in {common.show(path)}. Run this again to go on.")
+            raise
+        report.seconds, report.usd, report.stopped = asked.seconds, asked.usd, asked.stopped
+        report.write_manifest(shaped_by)
+    return report
+
+
+async def retry_failed(teacher: Teacher, path: str | Path, **options) -> Report:
+    """Take up the seeds of `failed.jsonl` that have no dialogue yet; options are those of `collect`.
+
+    A seed whose endpoint failed goes on where it stopped; one whose answers were useless is asked afresh, with other
+    random numbers. The old lines of `failed.jsonl` stay, as a record.
+    """
+    with Journal(failures_path(path)) as failures:
+        failed = {r["id"]: r for r in failures.records()}
+    seeds = [Seed(i, r["seed"], r.get("source", ""), r.get("license", "")) for i, r in failed.items()]
+    return await collect(seeds, teacher, path, retry=True, **options)
