@@ -22,8 +22,8 @@ import torch
 
 from baize_nb import common, models, teacher
 from baize_nb.chat import ChatSession, EndpointSession
-from baize_nb.engine import Engine
 from baize_nb.finetune import encode_prompt, export_gguf
+from baize_nb.teacher import Engine
 
 HISTORY = (32, 256, 1024)
 TOKENS = 64  # of each reply: no stop token ends one here

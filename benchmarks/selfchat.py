@@ -18,9 +18,9 @@ from pathlib import Path
 from endpoint import slow_endpoint
 
 from baize_nb import seeds, selfchat, teacher
+from baize_nb.client import Sender
 from baize_nb.corpus import Dialogue
 from baize_nb.seeds import Seed
-from baize_nb.selfchat import asking
 
 SETTINGS = selfchat.Settings(max_turns=3, answer_tokens=80, question_tokens=40)
 
@@ -40,7 +40,7 @@ def embedded(dialogues=32, slots=16):
     """(a) dialogues per minute at 16 under way and at 1, and tokens/s beside a bare client with the same requests."""
     items = seeds.sample(seeds.load("quora") + seeds.load("medquad"), dialogues)
     bodies = []
-    send = asking.Requester._call
+    send = Sender.call
 
     async def noted(self, kind, body, worst):
         bodies.append((kind, dict(body)))
@@ -48,9 +48,9 @@ def embedded(dialogues=32, slots=16):
 
     # An engine of its own for each: it keeps prompts that it has read, and would answer the same ones sooner.
     with teacher.embedded(slots) as model, tempfile.TemporaryDirectory() as folder:
-        asking.Requester._call = noted
+        Sender.call = noted
         many, report = collect(items, model, folder, settings=SETTINGS, concurrency=slots)
-        asking.Requester._call = send
+        Sender.call = send
     with teacher.embedded(slots) as model, tempfile.TemporaryDirectory() as folder:
         one, _ = collect(items, model, folder, settings=SETTINGS, concurrency=1)
     with teacher.embedded(slots) as model:

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baize_nb import common, corpus, selfchat, teacher
+from baize_nb.batch import from_batch, read_result, to_batch
+from baize_nb.budget import Tokens
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
-from baize_nb.selfchat.batch import from_batch, to_batch
-from baize_nb.selfchat.batchresults import read_result
-from baize_nb.selfchat.budget import Tokens
 
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
 MODEL = teacher.Teacher("http://127.0.0.1:9/v1", "gpt-4o-mini", "sk-secret-123")

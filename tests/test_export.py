@@ -14,9 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from baize_nb import common, corpus, finetune, models, transcript
 from baize_nb.common import CourseError
-from baize_nb.engine import Engine
 from baize_nb.finetune import gguf_file
 from baize_nb.finetune.chattemplate import chat_template
+from baize_nb.teacher import Engine
 
 ADAPTER = common.DATA / "adapter"
 TOKENS = 20

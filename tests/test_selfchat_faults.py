@@ -8,10 +8,10 @@ from collections import Counter, deque
 import pytest
 from endpoints import Answer, completion, serving
 
-from baize_nb import corpus, selfchat, teacher
+from baize_nb import client, corpus, selfchat, teacher
+from baize_nb.client import RateLimiter, asked_pause
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
-from baize_nb.selfchat.pacing import Pace, asked_pause
 
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
 QUICK = selfchat.Limits(attempts=4, first_wait=0.01, timeout=1.0)
@@ -204,9 +204,11 @@ def test_endpoint_with_a_rate_limit_is_respected(says_when, tmp_path):
     assert refused["all"] < 180, "more refusals than requests that were needed"
 
 
-def test_pace_never_passes_more_than_its_limits_in_any_window():
+def test_pace_never_passes_more_than_its_limits_in_any_window(monkeypatch):
+    monkeypatch.setattr(client, "WINDOW", 0.4 * 1.02)
+
     async def send():
-        pace, sent = Pace(requests=10, tokens=400, window=0.4), []
+        pace, sent = RateLimiter(requests=10, tokens=400), []
 
         async def one(tokens):
             entry = await pace.turn(100)

@@ -11,10 +11,10 @@ import pytest
 from endpoints import Answer, completion, serving
 
 from baize_nb import corpus, selfchat, teacher
+from baize_nb.budget import worst_case
+from baize_nb.client import log_path
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
-from baize_nb.selfchat.asking import worst_case
-from baize_nb.selfchat.requestlog import log_path
 
 SETTINGS = selfchat.Settings(max_turns=3, answer_tokens=40, question_tokens=24)
 PRICE = (0.15, 0.60)

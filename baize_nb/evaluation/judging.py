@@ -7,23 +7,16 @@ A line of the file: `id` (hash of judge, prompt, question and the two replies in
 `choice` ("first", "second", "tie", "unreadable"), `said`, `usage` ([tokens read, written]).
 """
 
-import asyncio
-import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import openai
-
 from .. import common, corpus, transcript
+from ..budget import Tokens, dollars, price_of
+from ..client import ask_all
 from ..common import CourseError, Journal
-from ..selfchat.asking import Faulty, Requester
-from ..selfchat.budget import Budget, BudgetSpent, Purse, Tokens, dollars, price_of
-from ..selfchat.pacing import Limits, Pace
-from ..selfchat.requestlog import RequestLog
 from .verdicts import Verdict
 
 JUDGE = (
@@ -98,15 +91,30 @@ async def judge(pairs, teacher, path, budget=None, limits=None, concurrency=8):
     Two replies with the same words are a tie, and nobody is asked. Raises CourseError: wrong key, endpoint down,
     budget spent, questions that got no answer; what was answered is kept, and the next call goes on from there.
     """
-    path, budget, limits = Path(path), budget or Budget(), limits or Limits()
+    path = Path(path)
+
+    async def work(ask, asker):
+        said = await asker.chat(ask.messages, MAX_TOKENS, sampling=sampling)
+        line = {"choice": read_choice(said.text), "said": said.text, "usage": list(said.usage)}
+        journal.write({"id": ask.id, "prompt": ask.prompt, "judge": teacher.model, **line})
+        await journal.durable()
+
+    sampling = {"temperature": 0}
+    if teacher.engine is not None:
+        sampling["extra_body"] = {"grammar": _ONE_LETTER}
     with Journal(path) as journal:
         known = _known(path)
         todo = [ask for ask in _questions(pairs, teacher) if ask.id not in known]
-        with RequestLog(path, set(known)) as log:
-            if todo:
-                purse = Purse(budget, price_of(teacher, budget.price), log.spent)
-                await _Judging(teacher, limits, journal, log, purse).all(todo, concurrency)
+        run = {"budget": budget, "limits": limits, "concurrency": concurrency}
+        asked = await ask_all(todo, work, teacher, path, finished=known, **run)
         found = _known(path)
+    if asked.stopped:
+        raise CourseError(asked.stopped)
+    if asked.failed:
+        raise CourseError(
+            f"{len(asked.failed)} of {len(todo)} questions to the judge got no answer ({asked.failed[0][1]}). "
+            "All others are kept: run this again to ask only those."
+        )
     common.write_manifest(
         path, "baize_nb.evaluation.judge (notebook 06)", judge=teacher.model, prompt=JUDGE, lines=len(found)
     )
@@ -154,55 +162,3 @@ def _verdict(pair, teacher, found):
     a_first, b_first = (found[_question(pair, teacher, *order).id] for order in ((pair.a, pair.b), (pair.b, pair.a)))
     names = {"first": "a", "second": "b"}, {"first": "b", "second": "a"}
     return Verdict(pair.id, names[0].get(a_first, a_first), names[1].get(b_first, b_first), longer)
-
-
-@dataclass
-class _Judging:
-    """One call of `judge`: the workers and what they share."""
-
-    teacher: object
-    limits: Limits
-    journal: Journal
-    log: RequestLog
-    purse: Purse
-
-    async def all(self, questions, concurrency):
-        """Ask everything, `concurrency` at a time. The first fatal error stops all."""
-        pile, self.failed = iter(questions), []
-        pace = Pace(self.limits.requests_per_minute, self.limits.tokens_per_minute)
-        async with self.teacher.client(max_retries=0, timeout=self.limits.timeout) as client:
-            self.requester = Requester(client, self.teacher, self.limits, self.purse, pace, self.log)
-            workers = [asyncio.create_task(self._work(pile)) for _ in range(concurrency)]
-            try:
-                await asyncio.gather(*workers)
-            except BudgetSpent as spent:
-                raise CourseError(str(spent)) from None
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.gather(*workers, return_exceptions=True)
-        if self.failed:
-            raise CourseError(
-                f"{len(self.failed)} of {len(questions)} questions to the judge got no answer ({self.failed[0]}). "
-                "All others are kept: run this again to ask only those."
-            )
-
-    async def _work(self, pile):
-        for ask in pile:
-            await self._one(ask)
-
-    async def _one(self, ask):
-        """One question: a line in the file of verdicts, or a note that it failed."""
-        body = {"messages": ask.messages, "max_tokens": MAX_TOKENS, "temperature": 0}
-        if self.teacher.engine is not None:
-            body["extra_body"] = {"grammar": _ONE_LETTER}
-        replies = self.log.replies.pop(ask.id, ())  # answered, and killed before the verdict was written
-        try:
-            reply = replies[-1] if replies else await self.requester.send(ask.id, "chat", body)
-        except (openai.APIError, Faulty) as error:
-            self.failed.append(type(error).__name__)
-            return
-        choice = {"choice": read_choice(reply["text"]), "said": reply["text"], "usage": list(reply["usage"])}
-        self.journal.write({"id": ask.id, "prompt": ask.prompt, "judge": self.teacher.model, **choice})
-        await self.journal.durable()

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from .. import common, models, teacher
-from ..engine import Engine
+from ..teacher import Engine
 
 
 def serve(name, adapter=None, base="embedded", slots=16):

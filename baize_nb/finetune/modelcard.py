@@ -111,7 +111,9 @@ def _licence(trained):
 
 def _gguf_words(name):
     """Commands for one GGUF file."""
-    serve = f'from baize_nb.engine import Engine\n\nengine = Engine("{name}", "baize")  # engine.url: OpenAI-compatible'
+    serve = (
+        f'from baize_nb.teacher import Engine\n\nengine = Engine("{name}", "baize")  # engine.url: OpenAI-compatible'
+    )
     return "\n\n".join(
         [
             f"The file brings its chat template. What the model reads:\n\n{_block(_example())}",

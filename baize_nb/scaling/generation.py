@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import common, corpus, seeds, selfchat
 from ..common import CourseError
-from ..selfchat.outcomes import shaping
+from ..selfchat import settings_record
 from ..teacher import Teacher
 from . import cluster, shards
 
@@ -71,7 +71,7 @@ def generate(folder, teacher, strategy="auto", settings=None, budget=None, limit
     ray = cluster.need()
     settings, budget, limits = settings or selfchat.Settings(), budget or selfchat.Budget(), limits or selfchat.Limits()
     strategy = selfchat.choose(strategy, teacher)
-    shards.settle(folder, json.loads(json.dumps(shaping(strategy, teacher, settings))))
+    shards.settle(folder, json.loads(json.dumps(settings_record(strategy, teacher, settings))))
     workers = max(1, int(ray.cluster_resources()["CPU"]))
     told = replace(teacher, engine=None), strategy, settings, share(limits, workers), budget
     job = Job(str(Path(folder).absolute()), *told, concurrency=max(1, concurrency // workers))
