@@ -19,7 +19,8 @@ from .client import ask_all, describe
 from .common import CourseError, Journal
 from .corpus import Dialogue
 from .seeds import Seed
-from .teacher import OPENAI_URL, ChatFormat, Teacher
+from .teacher import OPENAI_URL, Teacher
+from .transcript import ChatFormat
 
 # ---- how one dialogue is made from one seed ----
 

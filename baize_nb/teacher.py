@@ -6,7 +6,6 @@ A key or an address in the environment changes which teacher you get, never a ce
 import json
 import os
 import queue
-import re
 import subprocess
 import sys
 import tempfile
@@ -14,10 +13,10 @@ import threading
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from . import models, transcript
+from . import models
 from .common import CourseError
+from .transcript import CHATML, ChatFormat
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
@@ -26,55 +25,6 @@ OPENAI_MODEL = "gpt-4o-mini"
 EMBEDDED_SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.4}
 # The paper samples its chat model at temperature 1, top-p 0.95 (arXiv 2304.01196).
 SAMPLING = {"temperature": 1.0, "top_p": 0.95}
-
-
-# ---- what a model really reads ----
-
-
-class ChatFormat(NamedTuple):
-    """The marks that a chat template writes around the contents of messages.
-
-    system    : before the persona; None where the template has no place for one.
-    user      : before the first user message (after the persona, if there is one).
-    assistant : between a user message and the assistant's.
-    next_user : between an assistant's message and the next user message.
-    """
-
-    system: str | None
-    user: str
-    assistant: str
-    next_user: str
-
-    def open_user_header(self, messages):
-        """`messages` (persona first, an assistant's message last) as the model reads them, and an opened user message.
-
-        Contents cannot pass for marks: see `transcript.escape`.
-        """
-        persona, *talk = messages
-        text = "" if self.system is None else self.system + transcript.escape(persona["content"], markers=False)
-        text += self.user
-        for i, message in enumerate(talk):
-            text += transcript.escape(message["content"], markers=False) + (
-                self.next_user if i % 2 else self.assistant
-            )
-        return text
-
-    @property
-    def stop(self):
-        """Marks that end a message, as a list of none or one."""
-        return re.findall(r"<[^<>\s]+>", self.assistant)[:1]
-
-
-# The embedded model's own format, and that of many others.
-CHATML = ChatFormat(
-    system="<|im_start|>system\n",
-    user="<|im_end|>\n<|im_start|>user\n",
-    assistant="<|im_end|>\n<|im_start|>assistant\n",
-    next_user="<|im_end|>\n<|im_start|>user\n",
-)
-
-
-# ---- an endpoint ----
 
 
 @dataclass

@@ -17,7 +17,7 @@ from baize_nb import common, corpus, selfchat, teacher
 from baize_nb.common import CourseError, Journal
 from baize_nb.seeds import Seed
 from baize_nb.selfchat import next_question, whole_sentences
-from baize_nb.teacher import CHATML
+from baize_nb.transcript import CHATML
 
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
 

@@ -23,9 +23,8 @@ import tornado.web
 from accounts import Accounts, Closed, OverBudget, Turns, files, read
 
 from baize_nb import common, teacher
+from baize_nb.budget import Tokens, worst_case
 from baize_nb.common import CourseError
-from baize_nb.selfchat.asking import worst_case
-from baize_nb.selfchat.budget import Tokens
 
 DEFAULT_TOKENS, MOST_TOKENS = 512, 2048  # of one answer: where the request names no number, and at most
 SAMPLING = {"temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n"}
