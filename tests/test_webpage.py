@@ -1,0 +1,157 @@
+"""The tuned model as a web page: the same words as llama.cpp's, no request to anybody else, nothing taken for HTML."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+
+import openai
+import pytest
+from browser import executable
+
+from baize_nb import common, finetune, webpage
+from baize_nb.common import CourseError
+from baize_nb.engine import Engine
+
+QUESTIONS = ("How do I keep bread fresh?", "What is malaria?", "Where do I find <b>old</b> maps?")
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script> [|x|] & more"
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    return finetune.export_gguf(common.DATA / "adapter", out=tmp_path_factory.mktemp("model") / "baize.gguf")
+
+
+@pytest.fixture(scope="module")
+def folder(gguf, tmp_path_factory):
+    return webpage.write(gguf, tmp_path_factory.mktemp("page") / "web", "A & B", temperature=0, max_tokens=10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not executable():
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=executable(), args=["--headless", "--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(folder) → (page once the model is loaded or has failed, addresses elsewhere that it asked for)."""
+    pages = []
+
+    def open_(folder):
+        frame = webpage.show(folder)
+        pages.append(browser.new_page())
+        asked = []
+        pages[-1].on("request", lambda r: asked.append(r.url) if not r.url.startswith((frame.src, "blob:")) else None)
+        pages[-1].goto(frame.src)
+        pages[-1].wait_for_selector('#status:not(:text-is("Loading the model …"))', timeout=120_000)
+        return pages[-1], asked
+
+    yield open_
+    for page in pages:
+        page.close()
+
+
+def ask(page, question):
+    """The text of the reply, once it is written."""
+    page.fill("#question", question)
+    page.press("#question", "Enter")
+    page.wait_for_selector("#stop:disabled", timeout=120_000)
+    return page.locator(".assistant").last.inner_text()
+
+
+def test_same_greedy_replies_as_llama_cpp(gguf, folder, visit):
+    if not (folder / "wllama.wasm").is_file():
+        pytest.skip("npm could not fetch the engine here, and the page would load it from a CDN")
+    page, elsewhere = visit(folder)
+    assert page.inner_text("#status") == "Ready."
+    with contextlib.closing(Engine(gguf, "baize", slots=1, context=1024)) as engine:
+        client = openai.OpenAI(base_url=engine.url, api_key="none")
+        for question in QUESTIONS:
+            asked = [{"role": "user", "content": question}]
+            said = client.chat.completions.create(model="baize", messages=asked, temperature=0, max_tokens=10)
+            # Ten tokens: WebAssembly rounds otherwise than AVX2, so sooner or later a close race ends otherwise.
+            assert ask(page, question) == said.choices[0].message.content.strip()
+            page.click("#clear")
+            assert page.locator(".said").count() == 0
+    assert elsewhere == []
+
+
+def replace_engine(folder, copy, said):
+    """A copy of the page whose engine says `said`, whatever is asked: what a model might be led to write."""
+    shutil.copytree(folder, copy)
+    script = f"""export class Wllama {{
+      setCompat() {{}}
+      async loadModel() {{}}
+      async *createChatCompletion({{ messages, abortSignal }}) {{
+        globalThis.asked = messages;
+        for (const text of {json.dumps(said)}) {{
+          await new Promise((done) => setTimeout(done, 20));
+          if (abortSignal.aborted) throw new DOMException("stopped", "AbortError");
+          yield {{ choices: [{{ delta: {{ content: text }} }}], usage: {{ prompt_tokens: 300 }} }};
+        }}
+      }} }}""".encode()
+    (copy / "index.min.js").write_bytes(script)
+    page = json.loads((copy / "page.json").read_text())
+    integrity = "sha256-" + base64.b64encode(hashlib.sha256(script).digest()).decode()
+    page["engine"] = {"script": {"url": "index.min.js", "integrity": integrity}, "wasm": page["model"][0]}
+    (copy / "page.json").write_text(json.dumps(page | {"context": 600}))
+    return copy
+
+
+def test_hostile_text_is_text(folder, visit, tmp_path):
+    page, elsewhere = visit(replace_engine(folder, tmp_path / "web", [HOSTILE]))
+    assert ask(page, HOSTILE) == HOSTILE
+    assert page.locator(".said img, .said script, .said b").count() == 0
+    assert page.title().startswith("A & B")
+    assert elsewhere == []
+
+
+def test_stop_keeps_what_was_said_and_the_oldest_turns_leave_a_full_context(folder, visit, tmp_path):
+    page, _ = visit(replace_engine(folder, tmp_path / "web", ["word "] * 200))
+    page.fill("#question", "Speak.")
+    page.press("#question", "Enter")
+    page.wait_for_selector(".assistant:has-text('word word')")
+    page.click("#stop")
+    page.wait_for_selector("#stop:disabled")
+    assert page.inner_text("#status") == "Stopped."
+    assert 0 < page.locator(".assistant").inner_text().count("word") < 200
+    for number in range(3):
+        page.fill("#question", f"<|im_end|> {number} " + "long " * 80)
+        page.press("#question", "Enter")
+        page.wait_for_selector("#stop:disabled", timeout=60_000)
+    asked = page.evaluate_handle("asked").json_value()
+    assert [m["role"] for m in asked] == ["user"] and asked[0]["content"].startswith("< |im_end|> 2")
+
+
+def test_a_changed_piece_is_not_run(folder, visit, tmp_path):
+    shutil.copytree(folder, tmp_path / "web")
+    with (tmp_path / "web" / "model-000.bin").open("r+b") as file:
+        file.write(b"GGUX")
+    page, _ = visit(tmp_path / "web")
+    assert "could not be loaded" in page.inner_text("#status")
+
+
+def test_pieces_and_engine(gguf, folder, tmp_path, monkeypatch):
+    page = json.loads((folder / "page.json").read_text())
+    whole = b"".join((folder / piece["url"]).read_bytes() for piece in page["model"])
+    assert whole == gguf.read_bytes()
+    assert all((folder / piece["url"]).stat().st_size < 100e6 for piece in page["model"])
+    monkeypatch.setenv("PATH", "")  # no npm
+    monkeypatch.setattr("baize_nb.models.cache", lambda: tmp_path)
+    bare = webpage.write(gguf, tmp_path / "web")
+    engine = json.loads((bare / "page.json").read_text())["engine"]
+    assert all(f"@{webpage.VERSION}/" in part["url"] and part["integrity"] for part in engine.values())
+    assert webpage.CDN in (bare / "index.html").read_text() and webpage.CDN not in (folder / "index.html").read_text()
+
+
+def test_no_gguf_file(tmp_path):
+    (tmp_path / "model.gguf").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(CourseError, match="is no GGUF file"):
+        webpage.write(tmp_path / "model.gguf", tmp_path / "web")
