@@ -134,7 +134,7 @@ class Faulty(Exception):
 
 
 class Completion(NamedTuple):
-    """What an endpoint answered. finish : why it stopped, "stop" or "length" say. usage : Tokens."""
+    """What an endpoint answered. finish : why it stopped, "stop" or "length" say, or "until". usage : Tokens."""
 
     text: str
     finish: str
@@ -185,16 +185,16 @@ class Sender:
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
         self.reached = False  # whether this run has had any answer yet
 
-    async def send(self, id, kind, body):
+    async def send(self, id, kind, body, until=None):
         """Return the Completion of one request, tried again where that can help.
 
-        kind : "chat" or "text", the endpoint's two ways to complete.
+        kind : "chat" or "text", the endpoint's two ways to complete. until : see `Asker.complete`.
         Raises BudgetSpent; CourseError where no retry helps (key, quota, address); openai.APIError or Faulty
         when the attempts are used up or the endpoint refuses this very request.
         """
         for attempt in range(1, self.limits.attempts + 1):
             try:
-                return await self._attempt(id, kind, body)
+                return await self._attempt(id, kind, body, until)
             except (openai.APIError, Faulty) as error:
                 dead = not self.reached and attempt > 1 and _never_arrived(error)
                 if dead or attempt == self.limits.attempts or not _passing(error):
@@ -205,7 +205,7 @@ class Sender:
                     raise
                 await self._wait(error, attempt)
 
-    async def _attempt(self, id, kind, body):
+    async def _attempt(self, id, kind, body, until):
         """One request, paid for on every way out; one that is cancelled is charged as if it had been answered."""
         worst = worst_case(body)
         await self.budget.reserve(worst)
@@ -215,7 +215,7 @@ class Sender:
             number = self.log.sent(id, worst)
             bill = worst
             try:
-                reply = await self.call(kind, body, worst)
+                reply = await self.call(kind, body, worst, until)
             except (openai.APIError, Faulty) as error:
                 bill, error.entry = _bill(error, worst), entry
                 self.log.failed(number, id, bill, error)
@@ -227,13 +227,38 @@ class Sender:
         finally:
             self.budget.pay(worst, bill)
 
-    async def call(self, kind, body, worst):
+    async def call(self, kind, body, worst, until=None):
         """Return the Completion of one request, sent once."""
         create = (self.client.chat.completions if kind == "chat" else self.client.completions).create
         try:
-            return read_completion(await create(model=self.teacher.model, **body), worst)
-        except ValueError as error:  # a body that is no JSON
+            if until is None:
+                return read_completion(await create(model=self.teacher.model, **body), worst)
+            return await self._until(create, body, worst, until)
+        except Exception as error:
+            # A body that is no JSON, or a stream that broke off: that comes as an error of the HTTP library.
+            if not isinstance(error, ValueError) and not type(error).__module__.startswith("httpx"):
+                raise
             raise Faulty(f"the endpoint's answer is unreadable ({error})", worst) from error
+
+    async def _until(self, create, body, worst, until):
+        """The Completion of a streamed raw completion, broken off once `until` says so."""
+        text, finish, pieces, usage = "", "", 0, None
+        async with await create(
+            model=self.teacher.model, stream=True, stream_options={"include_usage": True}, **body
+        ) as stream:
+            async for chunk in stream:
+                usage = getattr(chunk, "usage", None) or usage
+                for choice in chunk.choices or ():
+                    text, finish = text + (choice.text or ""), choice.finish_reason or finish
+                    pieces += bool(choice.text)
+                if until(text):
+                    finish = "until"
+                    break
+        if usage:
+            bill = Tokens(usage.prompt_tokens, usage.completion_tokens)
+        else:  # broken off: the embedded engine sends a token at a time, others may have written and billed more
+            bill = Tokens(worst.prompt, pieces if self.teacher.engine else worst.completion)
+        return Completion(text, finish or "stop", bill)
 
     async def _wait(self, error, attempt):
         """Until the next attempt. "Too many requests" makes everybody wait, any other fault only this item."""
@@ -382,15 +407,18 @@ class Asker:
         messages = [m | {"content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop, sampling)
 
-    async def complete(self, prompt, max_tokens, stop=None, sampling=None):
-        """Return the Completion of a raw prompt, text or a list of token ids."""
-        return await self._ask("text", {"prompt": prompt, "max_tokens": max_tokens}, stop, sampling)
+    async def complete(self, prompt, max_tokens, stop=None, sampling=None, until=None):
+        """Return the Completion of a raw prompt, text or a list of token ids.
+
+        until : given, the answer is streamed, and broken off with finish "until" once until(text so far) is true.
+        """
+        return await self._ask("text", {"prompt": prompt, "max_tokens": max_tokens}, stop, sampling, until)
 
     def forget(self):
         """Let no later run use the answers so far again: they led to nothing, and would once more."""
         self._sender.log.write({"forget": self.id})
 
-    async def _ask(self, kind, body, stop, sampling):
+    async def _ask(self, kind, body, stop, sampling, until=None):
         self.usage["requests"] += 1
         if self._replies:
             reply = self._replies.pop(0)
@@ -398,7 +426,7 @@ class Asker:
             if sampling is None:  # another seed per request, or every answer would draw the same numbers
                 seed = random_seed(self.id, self.usage["requests"], self.attempt)
                 sampling = {**self.teacher.sampling, "seed": seed}
-            reply = await self._sender.send(self.id, kind, body | sampling | ({"stop": stop} if stop else {}))
+            reply = await self._sender.send(self.id, kind, body | sampling | ({"stop": stop} if stop else {}), until)
         self.usage["prompt_tokens"] += reply.usage.prompt
         self.usage["completion_tokens"] += reply.usage.completion
         return reply
