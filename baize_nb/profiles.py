@@ -1,6 +1,5 @@
 """Every knob of every stage, one row per profile.
 
-Knows: how big each stage is on which machine. Does not know: how a stage works.
 `ci` and `laptop` are run by this repository's tests; `colab` and `paper-*` need a GPU and were never run here.
 """
 
@@ -55,8 +54,8 @@ class Profile:
     sdf_floor: int  # points of 100 that the best reply to a question needs to be trained on
     sdf_max_length: int  # tokens per dialogue of the second training
 
-    def table(self):
-        """All settings as `{name: value}`, in the order above, for printing."""
+    def table(self) -> dict:
+        """List all settings as `{name: value}`, in the order above, for printing."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
@@ -121,7 +120,6 @@ COLAB = replace(
     learning_rate=2e-4,
     epochs=2,
     batch_size=16,
-    micro_batch_size=2,
     dtype="float16",
     reply_tokens=256,
     sdf_prompts=400,
@@ -161,13 +159,13 @@ PROFILES = {
 }
 
 
-def get(name):
-    """The profile called `name`. Raises CourseError, naming the known ones, for any other."""
+def get(name: str) -> Profile:
+    """Get the profile called `name`. Raises CourseError, naming the known ones, for any other."""
     if name not in PROFILES:
         raise CourseError(f"BAIZE_PROFILE is {name!r}, which is no profile. Set it to one of: {', '.join(PROFILES)}.")
     return PROFILES[name]
 
 
-def current():
-    """The profile that `BAIZE_PROFILE` names; `laptop` where it is not set."""
+def current() -> Profile:
+    """Get the profile that `BAIZE_PROFILE` names; `laptop` where it is not set."""
     return get(profile_name())

@@ -13,7 +13,7 @@ from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
 from baize_nb.finetune import ablations, ranks
 from baize_nb.finetune.ablations import Setting
-from baize_nb.plots import ablations as figures
+from baize_nb.plots import training as figures
 
 BASELINE, TRAINED = Setting("baseline"), 16
 TALKS = [

@@ -352,7 +352,7 @@ def test_plain_messages_are_read_and_faults_named(tmp_path):
     [
         lambda: figures.turns({2: 14, 4: 1}),
         lambda: figures.words_by_role([3, 9, 12], [20, 40, 95]),
-        lambda: figures.ends({"max_turns": 14, "no_question": 2}),
+        lambda: figures.counts({"max_turns": 14, "no_question": 2}, "Why dialogues end"),
         lambda: figures.removed({"loop": 3}, kept=12),
         lambda: figures.repetition([0, 0.1, 0.7], 0.3),
         lambda: figures.turns({}),

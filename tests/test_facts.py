@@ -81,8 +81,8 @@ def test_shown_text_is_escaped_and_shared_words_are_bold():
         lambda: figures.by_turn([], []),
         lambda: figures.growth([(100, 60), (1000, 300)], 2.3, 0.7),
         lambda: figures.growth([], 0.0, 0.0),
-        lambda: figures.first_words({"what is": 3}),
-        lambda: figures.first_words({}),
+        lambda: figures.counts({"what is": 3}, "How questions begin", "questions"),
+        lambda: figures.counts({}, "How questions begin"),
     ],
 )
 def test_new_figures_draw_with_much_and_with_nothing(figure):

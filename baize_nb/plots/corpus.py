@@ -1,7 +1,4 @@
-"""Figures of notebook 03: what a corpus looks like from outside. Plain numbers in, a Figure out.
-
-Does not know: dialogues. See corpus.counting for where the numbers come from.
-"""
+"""Figures of notebook 03: what a corpus looks like from outside."""
 
 from statistics import median
 
@@ -10,29 +7,37 @@ from matplotlib.ticker import MaxNLocator
 from .style import ACCENT, DARK, bars, figure, label, legend, line
 
 
-def turns(counts):
-    """Lying bars: how many dialogues have how many turns. counts : {turns: dialogues}."""
-    steps = range(1, max(counts, default=1) + 1)
-    named = {f"{n} turn{'s' * (n > 1)}": counts.get(n, 0) for n in steps}
-    return _lying(named, "Turns per dialogue", "dialogues")
+def counts(found: dict, title: str, x: str = "dialogues"):
+    """Draw horizontal bars with their numbers, the first entry on top. found : {name: number}."""
+    fig, ax = figure(height=1.0 + 0.32 * max(1, len(found)))
+    drawn = ax.barh([name.replace("_", " ") for name in found], list(found.values()), height=0.6, **bars(1))
+    ax.bar_label(drawn, padding=3, fontsize=9, color=DARK)
+    ax.invert_yaxis()
+    ax.margins(x=0.08)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    label(ax, title, x)
+    return fig
 
 
-def ends(counts):
-    """Lying bars: why dialogues stop. counts : {reason: dialogues}."""
-    return _lying(counts, "Why dialogues end", "dialogues")
+def turns(found: dict):
+    """Draw how many dialogues have how many turns. found : {turns: dialogues}."""
+    steps = range(1, max(found, default=1) + 1)
+    return counts({f"{n} turn{'s' * (n > 1)}": found.get(n, 0) for n in steps}, "Turns per dialogue")
 
 
-def removed(counts, kept):
-    """Lying bars: dialogues that stayed, and those that each rule removed. counts : {rule: dialogues}."""
-    fig = _lying({"kept": kept, **counts}, "What cleaning did", "dialogues")
+def removed(found: dict, kept: int):
+    """Draw how many dialogues stayed, and how many each rule removed. found : {rule: dialogues}."""
+    fig = counts({"kept": kept, **found}, "What cleaning did")
     fig.axes[0].patches[0].set(facecolor="white", hatch="")
     return fig
 
 
-def hits(only, shared):
-    """Lying bars: dialogues that each rule objects to. only, shared : {rule: dialogues} that no other rule met, that
-    another one met as well; both with the same rules."""
-    fig = _lying({rule: only[rule] + shared[rule] for rule in only}, "What each rule finds", "dialogues")
+def hits(only: dict, shared: dict):
+    """Draw how many dialogues each rule objects to.
+
+    only, shared : {rule: dialogues} that no other rule met, that another one met as well; the same rules in both.
+    """
+    fig = counts({rule: only[rule] + shared[rule] for rule in only}, "What each rule finds")
     fig.set_figheight(fig.get_figheight() + 0.3)
     ax = fig.axes[0]
     ax.containers[0].set_label("another rule objects too")
@@ -43,10 +48,9 @@ def hits(only, shared):
     return fig
 
 
-def words_by_role(user, assistant, width=10):
-    """Two histograms side by side on one scale: words per message. user, assistant : [words]; width : of a bar."""
-    longest = max([*user, *assistant, 1])
-    edges = list(range(0, longest + width, width))
+def words_by_role(user: list, assistant: list):
+    """Draw two histograms side by side on one scale: words per message. user, assistant : [words]."""
+    edges = list(range(0, max([*user, *assistant, 1]) + 10, 10))
     fig, panels = figure(columns=2, height=2.8, sharex=True, sharey=True)
     for ax, role, lengths in zip(panels, ("user", "assistant"), (user, assistant), strict=True):
         ax.hist(lengths, bins=edges, **bars(1))
@@ -59,8 +63,8 @@ def words_by_role(user, assistant, width=10):
     return fig
 
 
-def by_turn(user, assistant):
-    """Two lines: mean words per message in the first turn, the second … user, assistant : [mean words], as long."""
+def by_turn(user: list, assistant: list):
+    """Draw two lines: mean words per message, turn by turn. user, assistant : [mean words], as long."""
     fig, ax = figure(height=2.8)
     for i, (role, means) in enumerate((("assistant", assistant), ("user", user))):
         turns = range(1, len(means) + 1)
@@ -73,8 +77,8 @@ def by_turn(user, assistant):
     return fig
 
 
-def growth(points, k, b):
-    """How the vocabulary grows, and Heaps' law k · wordsᵇ beside it. points : [(words read, distinct words)]."""
+def growth(points: list, k: float, b: float):
+    """Draw how the vocabulary grows, and Heaps' law k · wordsᵇ beside it. points : [(words read, distinct words)]."""
     fig, ax = figure(height=2.8)
     read = [x for x, _ in points]
     ax.plot(read, [y for _, y in points], label="this corpus", **line(0))
@@ -87,13 +91,8 @@ def growth(points, k, b):
     return fig
 
 
-def first_words(counts):
-    """Lying bars: with which words questions begin. counts : {words: questions}."""
-    return _lying(counts, "How questions begin", "questions")
-
-
-def repetition(shares, limit):
-    """Histogram of the repeated share of each message, with the `limit` of the rule. shares : [0 … 1]."""
+def repetition(shares: list, limit: float):
+    """Draw a histogram of the repeated share of each message, with the `limit` of the rule. shares : [0 … 1]."""
     fig, ax = figure(height=2.6)
     ax.hist(shares, bins=[i / 20 for i in range(21)], **bars(1))
     ax.set_yscale("symlog", linthresh=1)  # most messages do not repeat at all; the few that do must stay visible
@@ -102,17 +101,4 @@ def repetition(shares, limit):
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
     label(ax, "How much of a message was said before", "share of word trigrams that repeat", "messages (log scale)")
     legend(ax)
-    return fig
-
-
-def _lying(counts, title, x):
-    """Horizontal bars with their numbers, the first entry on top."""
-    fig, ax = figure(height=1.0 + 0.32 * max(1, len(counts)))
-    names = [name.replace("_", " ") for name in counts]
-    drawn = ax.barh(names, list(counts.values()), height=0.6, **bars(1))
-    ax.bar_label(drawn, padding=3, fontsize=9, color=DARK)
-    ax.invert_yaxis()
-    ax.margins(x=0.08)
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    label(ax, title, x)
     return fig

@@ -1,13 +1,10 @@
-"""Figures of notebook 07: the scores of each question's candidates, and differences with their intervals.
-
-Knows: how they look. Does not know: scores, models, files; it is given numbers.
-"""
+"""Figures of notebook 07: the scores of each question's candidates, and differences with their intervals."""
 
 from . import style
 
 
-def candidates(questions, floor):
-    """Scores of all candidates, a column for each question, the best questions last; the chosen one is filled.
+def candidates(questions: list, floor: float):
+    """Draw the scores of all candidates, a column for each question, the best questions last; the chosen one is filled.
 
     questions : [(scores of its candidates, index of the chosen one or None)]; a score may be None. floor : a line.
     """
@@ -31,8 +28,8 @@ def candidates(questions, floor):
     return fig
 
 
-def differences(found):
-    """A row for each measure: the difference and its 95 % interval on a scale of its own, beside a line at zero.
+def differences(found: dict):
+    """Draw a row for each measure: the difference and its 95 % interval on a scale of its own, beside a line at zero.
 
     found : {measure: (value, low, high)}. An interval that holds zero is drawn grey and hollow.
     """

@@ -1,23 +1,19 @@
-"""Figures of notebook 06: numbers with their intervals, model by model, and a win rate against length.
-
-Knows: how they look. Does not know: models, replies, judges; it is given numbers.
-"""
+"""Figures of notebook 06: numbers with their intervals, model by model, and a win rate against length."""
 
 import math
 
-from ..evaluation.verdicts import chance
 from . import style
 
 
-def intervals(models, titles, columns=3):
-    """A small panel per measure, in each a line per model: the number as a mark, its interval as a bar.
+def intervals(models: dict, titles: dict):
+    """Draw a small panel per measure, in each a line per model: the number as a mark, its interval as a bar.
 
     models : {model: {measure: (value, low, high)}}. titles : {measure: title of its panel}, which also sets the order.
     The models stand in the order given, each with a mark of its own. Shares all have one scale, from 0 to 1.
     """
-    rows = math.ceil(len(titles) / columns)
+    rows = math.ceil(len(titles) / 3)
     height = rows * (0.75 + 0.22 * len(models)) + 0.2
-    fig, axes = style.figure(7.4, height, columns=columns, rows=rows, sharey=True)
+    fig, axes = style.figure(7.4, height, columns=3, rows=rows, sharey=True)
     for ax, (measure, title) in zip(axes, titles.items(), strict=False):
         for place, found in enumerate(models.values()):
             value, low, high = found[measure]
@@ -35,18 +31,22 @@ def intervals(models, titles, columns=3):
     return fig
 
 
-def against_length(longer, scores, intercept, slope):
-    """Verdicts over the difference in length, and the fitted chance of a win; its value at no difference is marked.
+def against_length(longer: list, scores: list, intercept: float, slope: float):
+    """Draw verdicts over the difference in length, and the fitted chance of a win, marked at no difference.
 
     longer : differences in words. scores : 1, ½ or 0. intercept, slope : of the log-odds, see evaluation.logistic.
     """
     fig, ax = style.figure(7, 2.9)
+
+    def chance(x):
+        return 1 / (1 + math.exp(-intercept - slope * x))
+
     reach = max(5, *(abs(x) for x in longer)) * 1.05
     xs = [reach * (i / 100 - 1) for i in range(201)]
     ax.axvline(0, color=style.LIGHT, linewidth=0.8)
-    ax.plot(xs, [chance(intercept + slope * x) for x in xs], color=style.DARK, label="fitted chance of a win")
+    ax.plot(xs, [chance(x) for x in xs], color=style.DARK, label="fitted chance of a win")
     ax.plot(longer, scores, "|", color=style.MIDDLE, markersize=9, markeredgewidth=1.2, label="one pair")
-    ax.plot([0], [chance(intercept)], "D", color=style.ACCENT, markersize=7, label="at equal length")
+    ax.plot([0], [chance(0)], "D", color=style.ACCENT, markersize=7, label="at equal length")
     ax.set_ylim(-0.08, 1.08)
     ax.set_yticks([0, 0.5, 1], ["loss", "tie", "win"])
     style.label(ax, "What length has to do with it", "words more than the other reply")

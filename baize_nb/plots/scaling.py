@@ -1,15 +1,12 @@
-"""Figures of notebook 08: what a corpus costs as it grows, and which limit bites. Numbers in, a Figure out.
-
-Does not know: where the numbers come from; see scaling/arithmetic.py.
-"""
+"""Figures of notebook 08: what a corpus costs as it grows, and which limit bites."""
 
 from . import style
 
 _MARKS = {"an hour": 1, "a day": 24, "a month": 730, "a year": 8760}
 
 
-def cost(plans):
-    """Two panels over the number of dialogues: hours and dollars, a line for each endpoint; all scales logarithmic.
+def cost(plans: list):
+    """Draw hours and dollars over the number of dialogues, a line for each endpoint; all scales logarithmic.
 
     plans : a list of arithmetic.Plan, those of one endpoint in rising order of their dialogues. An endpoint that asks
     for no dollars has no line on the right.
@@ -32,8 +29,8 @@ def cost(plans):
     return fig
 
 
-def limits(plans):
-    """Lying bars: the hours that each limit alone would take, endpoint by endpoint; the one that decides is marked.
+def limits(plans: list):
+    """Draw the hours that each limit alone would take, endpoint by endpoint; the one that decides is marked.
 
     plans : a list of arithmetic.Plan, of the same number of dialogues.
     """
@@ -54,8 +51,8 @@ def limits(plans):
     return fig
 
 
-def space(sizes, marks):
-    """Bytes over the number of dialogues, a line for each thing that needs them; both scales logarithmic.
+def space(sizes: dict, marks: dict):
+    """Draw bytes over the number of dialogues, a line for each thing that needs them; both scales logarithmic.
 
     sizes : {what: [(dialogues, bytes)]}. marks : {name: bytes}, drawn across: what a machine has.
     """

@@ -1,20 +1,17 @@
-"""Figures of notebook 01: what is in a pool of seeds, and what a sample keeps of it.
-
-Knows: how to draw counts and lengths per source. Does not know: seeds; it is given names and numbers.
-"""
+"""Figures of notebook 01: what is in a pool of seeds, and what a sample keeps of it."""
 
 from . import style
 
 
-def topics(counts, top=7):
-    """The `top` most frequent topics of each source, one panel a source, two panels a row.
+def topics(counts: dict):
+    """Draw the seven most frequent topics of each source, one panel a source, two panels a row.
 
     counts : {source: {topic: number of seeds}}.
     """
     rows = -(-len(counts) // 2)
     fig, axes = style.figure(7, 1.9 * rows, columns=2, rows=rows, sharex=True)
     for ax, (source, found) in zip(axes, counts.items(), strict=False):
-        best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:top][::-1]
+        best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:7][::-1]
         ax.barh([name for name, _ in best], [count for _, count in best], color=style.LIGHT)
         style.label(ax, f"{source}: {len(found)} topics")
         ax.tick_params(labelsize=8, labelbottom=True)
@@ -26,8 +23,8 @@ def topics(counts, top=7):
     return fig
 
 
-def lengths(words):
-    """How long the seeds of each source are: a box holds the middle half, its line is the median.
+def lengths(words: dict):
+    """Draw how long the seeds of each source are: a box holds the middle half, its line is the median.
 
     words : {source: [words in each seed]}.
     """
@@ -48,8 +45,8 @@ def lengths(words):
     return fig
 
 
-def shares(counts):
-    """How many seeds of each source every way of sampling took, as bars with their numbers.
+def shares(counts: dict):
+    """Draw how many seeds of each source every way of sampling took, as bars with their numbers.
 
     counts : {way of sampling: {source: number of seeds}}, the same sources for each way.
     """
@@ -65,8 +62,8 @@ def shares(counts):
     return fig
 
 
-def overlap(names, matrix):
-    """A square of shares, one row and one column a source; the darker, the more they have in common.
+def overlap(names: list[str], matrix: list[list[float]]):
+    """Draw a square of shares, one row and one column a source; the darker, the more they have in common.
 
     names : sources. matrix : one list of shares per source, in the order of `names`.
     """
@@ -75,9 +72,8 @@ def overlap(names, matrix):
     ax.imshow(matrix, cmap="Greys", vmin=0, vmax=most, aspect="auto")
     for row, values in enumerate(matrix):
         for column, value in enumerate(values):
-            ax.text(
-                column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > most / 2 else "black"
-            )
+            tone = "white" if value > most / 2 else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=tone)
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0, labelsize=8)

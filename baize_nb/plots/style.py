@@ -1,10 +1,15 @@
-"""The look that all figures share: grey tones, one accent, and a second sign for whatever a colour says.
+"""The look that all figures share, and `show`, which gives a figure its words.
 
-Knows: sizes, tones, hatches, line styles. Does not know: data.
-Everything must still read when printed in greyscale, so series differ by hatch or by line and marker as well.
+Everything must still read when printed in greyscale, so series differ by hatch, or by line and marker, as well.
 """
 
+import base64
+import html
+import io
+
 from matplotlib.figure import Figure
+
+DPI = 110  # 7 inches become 770 pixels: the width of a notebook cell
 
 ACCENT = "#c2410c"  # for the one thing a figure is about
 DARK, MIDDLE, LIGHT, PALE = "0.25", "0.50", "0.75", "0.90"
@@ -13,8 +18,8 @@ _BARS = ((DARK, ""), (LIGHT, "///"), ("white", "..."), (MIDDLE, "xxx"), (PALE, "
 _LINES = ((DARK, "-", "o"), (MIDDLE, "--", "s"), (DARK, ":", "^"), (MIDDLE, "-.", "D"))
 
 
-def figure(width=7, height=3.2, columns=1, rows=1, **options):
-    """(Figure, Axes) of `width` × `height` inches; with more columns or rows, (Figure, list of Axes, row by row).
+def figure(width: float = 7, height: float = 3.2, columns: int = 1, rows: int = 1, **options):
+    """Make a (Figure, Axes) of `width` × `height` inches; with more columns or rows, a list of Axes, row by row.
 
     options go to `Figure.subplots` (sharey=True, width_ratios=[2, 1] …).
     The Figure does not belong to pyplot: nothing to close, nothing that a notebook would draw a second time.
@@ -28,24 +33,47 @@ def figure(width=7, height=3.2, columns=1, rows=1, **options):
 
 
 def label(ax, title="", x="", y=""):
-    """Title (left, above) and axis labels in the course's sizes."""
+    """Write the title (left, above) and the axes' names in the course's sizes."""
     ax.set_title(title, loc="left", fontsize=11)
     ax.set_xlabel(x, fontsize=10)
     ax.set_ylabel(y, fontsize=10)
 
 
 def bars(index):
-    """Keyword arguments for the bars of series number `index`: `ax.bar(x, y, **bars(0))`."""
+    """Give keyword arguments for the bars of series number `index`: `ax.bar(x, y, **bars(0))`."""
     tone, hatch = _BARS[index % len(_BARS)]
     return {"color": tone, "hatch": hatch, "edgecolor": DARK, "linewidth": 0.8}
 
 
 def line(index):
-    """Keyword arguments for line number `index`: `ax.plot(x, y, **line(0))`."""
+    """Give keyword arguments for line number `index`: `ax.plot(x, y, **line(0))`."""
     tone, dashes, marker = _LINES[index % len(_LINES)]
     return {"color": tone, "linestyle": dashes, "marker": marker, "markersize": 4, "linewidth": 1.5}
 
 
 def legend(ax, **options):
-    """A legend without a box, in the course's size. options go to `Axes.legend`."""
+    """Add a legend without a box, in the course's size. options go to `Axes.legend`."""
     return ax.legend(**{"frameon": False, "fontsize": 9, **options})
+
+
+def png(fig: Figure) -> bytes:
+    """Draw the figure as PNG, without the date or program version that would change the bytes from run to run."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Show `fig` in the notebook. alt: what it says, in one or two sentences, for those who cannot see it."""
+    from IPython.display import display
+
+    display(bundle(fig, alt), raw=True)
+
+
+def bundle(fig: Figure, alt: str) -> dict:
+    """Build what a notebook's output holds of a figure and its words; arguments as in `show`."""
+    if not alt.strip():
+        raise ValueError("a figure needs alt text: say what can be seen in it")
+    source = base64.b64encode(png(fig)).decode("ascii")
+    image = f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{source}">'
+    return {"text/html": image, "text/plain": alt}

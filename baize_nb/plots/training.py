@@ -1,23 +1,32 @@
-"""Figures of notebook 04: tokens with their loss mask, LoRA's shapes, padding, loss curves.
-
-Knows: how they look. Does not know: tokenizers, models, files; it is given tokens as strings and numbers.
-"""
+"""Figures of notebook 04: tokens with their loss mask, LoRA's shapes, padding, loss curves, compared settings."""
 
 import html
+from itertools import groupby
+from operator import itemgetter
 
-from . import bundle, style
+from matplotlib.patches import Rectangle
+
+from . import style
 
 _READ = "color:#555;background:#fff"
 _LEARNED = "color:#7c2d12;background:#ffedd5;text-decoration:underline"
 _STOP = _LEARNED + ";font-weight:bold;border:2px solid #7c2d12"
 
 
-def coloured_tokens(tokens, learned, stop):
-    """HTML of a token sequence: what is learned is underlined on orange, the stop token is framed.
+def show_tokens(tokens: list[str], learned: list[bool], stop: str) -> None:
+    """Show a token sequence: what is learned is underlined on orange, the stop token `stop` is framed.
 
-    tokens  : [str], one per token. learned : [bool], one per token. stop : how the stop token reads.
-    Colour is never the only sign: underline and frame say the same in greyscale.
+    Colour is never the only sign: underline and frame say the same in greyscale, ⟦ and ⟧ where no HTML is shown.
     """
+    from IPython.display import display
+
+    display(
+        {"text/html": coloured_tokens(tokens, learned, stop), "text/plain": plain_tokens(tokens, learned)}, raw=True
+    )
+
+
+def coloured_tokens(tokens, learned, stop):
+    """The HTML of `show_tokens`."""
     spans = []
     for token, learn in zip(tokens, learned, strict=True):
         look = _STOP if learn and token == stop else _LEARNED if learn else _READ
@@ -32,64 +41,48 @@ def coloured_tokens(tokens, learned, stop):
 
 
 def plain_tokens(tokens, learned):
-    """The same as text, for where no HTML is shown: what is learned stands between ⟦ and ⟧."""
-    text, inside = "", False
-    for token, learn in zip(tokens, learned, strict=True):
-        if learn != inside:
-            text += "⟦" if learn else "⟧"
-        text, inside = text + token, learn
-    return text + "⟧" * inside
+    """The same as text: what is learned stands between ⟦ and ⟧."""
+    groups = groupby(zip(learned, tokens, strict=True), key=itemgetter(0))
+    parts = [(learn, "".join(token for _, token in group)) for learn, group in groups]
+    return "".join(f"⟦{text}⟧" if learn else text for learn, text in parts)
 
 
-def show_tokens(tokens, learned, stop):
-    """Show `coloured_tokens` in the notebook, with `plain_tokens` for those who cannot see it."""
-    from IPython.display import display
-
-    bundle = {"text/html": coloured_tokens(tokens, learned, stop), "text/plain": plain_tokens(tokens, learned)}
-    display(bundle, raw=True)
-
-
-def lora_shapes(outputs, inputs, rank):
-    """W beside B and A, drawn to scale. W: outputs × inputs; B: outputs × rank; A: rank × inputs."""
+def lora_shapes(outputs: int, inputs: int, rank: int):
+    """Draw W beside B and A, to scale. W: outputs × inputs; B: outputs × rank; A: rank × inputs."""
     fig, ax = style.figure(6, 6 * outputs / (2.2 * inputs) + 0.1)
     gap = 0.12 * inputs
-    boxes = [
-        (0, 0, inputs, outputs, style.PALE, "", f"W  {outputs} × {inputs}\nfrozen: {outputs * inputs:,} numbers"),
-        (inputs + gap, 0, rank, outputs, style.ACCENT, "///", ""),
-        (inputs + gap + rank + gap / 3, outputs - rank, inputs, rank, style.ACCENT, "///", ""),
-    ]
-    for x, y, width, height, tone, hatch, words in boxes:
-        ax.add_patch(_rectangle(x, y, width, height, tone, hatch))
-        ax.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=10)
-    left = inputs + gap + rank + gap / 3
-    ax.text(inputs + gap / 2, outputs / 2, "+", ha="center", va="center", fontsize=16)
-    ax.text(left, outputs / 2, f"B  {outputs} × {rank}, starts at zero", ha="left", va="center", fontsize=10)
-    ax.text(left + inputs / 2, outputs - rank * 2, f"A  {rank} × {inputs}, random", ha="center", va="top", fontsize=10)
-    trained = f"trained: {rank * (inputs + outputs):,} numbers"
-    ax.text(left + inputs / 2, outputs * 0.12, trained, ha="center", va="center", fontsize=10)
+    left = inputs + gap + rank + gap / 3  # of A
+    for corner, width, height, tone, hatch in (
+        ((0, 0), inputs, outputs, style.PALE, ""),  # W
+        ((inputs + gap, 0), rank, outputs, style.ACCENT, "///"),  # B
+        ((left, outputs - rank), inputs, rank, style.ACCENT, "///"),  # A
+    ):
+        look = {"facecolor": tone, "hatch": hatch, "edgecolor": style.DARK, "linewidth": 0.8}
+        ax.add_patch(Rectangle(corner, width, height, **look))
+
+    def write(x, y, words, size=10, **where):
+        ax.text(x, y, words, fontsize=size, **{"ha": "center", "va": "center", **where})
+
+    write(inputs / 2, outputs / 2, f"W  {outputs} × {inputs}\nfrozen: {outputs * inputs:,} numbers")
+    write(inputs + gap / 2, outputs / 2, "+", size=16)
+    write(left, outputs / 2, f"B  {outputs} × {rank}, starts at zero", ha="left")
+    write(left + inputs / 2, outputs - rank * 2, f"A  {rank} × {inputs}, random", va="top")
+    write(left + inputs / 2, outputs * 0.12, f"trained: {rank * (inputs + outputs):,} numbers")
     ax.set(xlim=(-2, left + inputs + 2), ylim=(-2, outputs + 2), aspect="equal")
     ax.axis("off")
     return fig
 
 
-def _rectangle(x, y, width, height, tone, hatch):
-    """A rectangle in the course's look."""
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, facecolor=tone, hatch=hatch, edgecolor=style.DARK, linewidth=0.8)
-
-
-def padding(lengths, to):
-    """Each dialogue as a bar of its own tokens, with the padding that fills it up to `to` tokens.
+def padding(lengths: list[int], to: int):
+    """Draw each dialogue as a bar of its own tokens, with the padding that fills it up to `to` tokens.
 
     lengths : [int], tokens of each dialogue, none above `to`.
     """
     fig, ax = style.figure(7, 2.8)
     ordered = sorted(lengths, reverse=True)
     edges = [i - 0.5 for i in range(1, len(ordered) + 2)]
-    ax.stairs(
-        [to] * len(ordered), edges, fill=True, facecolor="white", edgecolor=style.LIGHT, hatch="///", label="padding"
-    )
+    empty = {"facecolor": "white", "edgecolor": style.LIGHT, "hatch": "///"}
+    ax.stairs([to] * len(ordered), edges, fill=True, label="padding", **empty)
     ax.stairs(ordered, edges, fill=True, facecolor=style.DARK, label="tokens of the dialogue")
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(0, to * 1.02)
@@ -108,22 +101,22 @@ class LiveLoss:
         self.handle = None
 
     def __call__(self, seen):
-        """seen : a `Seen` (finetune/watching.py)."""
+        """Draw what training has `Seen` so far."""
         if not seen.heldout:
             return
         from IPython.display import display
 
         loss = seen.heldout[-1][1]
         words = f"Loss up to step {seen.step} of {seen.steps}. Held-out loss, the thick line: {loss:.2f}."
-        shown = bundle(loss_curve(seen.history, seen.heldout), words)
+        shown = style.bundle(loss_curve(seen.history, seen.heldout), words)
         if self.handle is None:
             self.handle = display(shown, raw=True, display_id=True)
         else:
             self.handle.update(shown, raw=True)
 
 
-def loss_curve(history, heldout):
-    """Training and held-out loss over steps.
+def loss_curve(history: list, heldout: list):
+    """Draw training and held-out loss over steps.
 
     history, heldout : [(step, loss in nats per learned token)]. Before the first step there is no history.
     """
@@ -134,11 +127,49 @@ def loss_curve(history, heldout):
     strong = {**style.line(0), "color": style.ACCENT, "linewidth": 2.2, "markersize": 6}
     ax.plot(*zip(*heldout, strict=True), label="held-out (always the same dialogues)", **strong)
     for (step, loss), offset in ((heldout[0], 7), (heldout[-1], -15)):
-        ax.annotate(
-            f"{loss:.2f}", (step, loss), xytext=(0, offset), textcoords="offset points", ha="center", fontsize=9
-        )
+        ax.annotate(f"{loss:.2f}", (step, loss), (0, offset), textcoords="offset points", ha="center", fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.margins(y=0.15)
     style.label(ax, "Loss while training", "optimizer step", "nats per learned token")
     style.legend(ax)
+    return fig
+
+
+def settings(rows: list[dict]):
+    """Draw the held-out loss of each setting, a mark per seed and a bar at their mean; the baseline's range is shaded.
+
+    rows : [{"setting", "heldout_loss", …}], as ablations.read gives them; one setting is called "baseline".
+    """
+    losses = {}
+    for row in rows:
+        losses.setdefault(row["setting"], []).append(row["heldout_loss"])
+    fig, ax = style.figure(7, 0.36 * len(losses) + 0.9)
+    ax.axvspan(min(losses["baseline"]), max(losses["baseline"]), color=style.PALE, label="range of the baseline")
+    for place, found in enumerate(losses.values()):
+        ax.plot([sum(found) / len(found)], [place], "|", color=style.ACCENT, markersize=16, markeredgewidth=2.5)
+        ax.plot(found, [place] * len(found), "o", color=style.DARK, markersize=4, markerfacecolor="none")
+    ax.plot([], [], "o", color=style.DARK, markersize=4, markerfacecolor="none", label="one seed")
+    ax.plot([], [], "|", color=style.ACCENT, markersize=12, markeredgewidth=2.5, label="mean")
+    ax.set_yticks(range(len(losses)), list(losses))
+    ax.set_ylim(len(losses) - 0.5, -0.5)
+    style.label(ax, "Held-out loss, by setting", "nats per learned token (further left is better)")
+    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
+    return fig
+
+
+def kept(losses: list, shares: list):
+    """Draw the share of the update in each direction, and the held-out loss with only the first directions kept.
+
+    losses : [(directions kept, loss)], 0 for the base model. shares : [share], one per direction, largest first.
+    """
+    fig, (left, right) = style.figure(7, 2.8, columns=2)
+    left.bar(range(1, len(shares) + 1), [100 * share for share in shares], **style.bars(1))
+    style.label(left, "The update's size", "direction, largest first", "share of the squared size, %")
+    right.plot(*zip(*losses, strict=True), **style.line(0))
+    for place, (x, y) in enumerate(losses):
+        if place in (0, len(losses) - 1):
+            right.annotate(f"{y:.2f}", (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    right.set_xticks([x for x, _ in losses])
+    right.margins(0.1, 0.2)
+    style.label(right, "With only the largest", "directions kept", "held-out loss")
     return fig
