@@ -15,7 +15,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from accounts import Account, Accounts, Closed, OverBudget, Turns, files
+from accounts import Account, Accounts, Closed, FairQueue, OverBudget, files
 from classroom import MOST_TOKENS, Refusal, Room, Upstream, read_completion
 from endpoints import Answer, answering, completion, serving
 
@@ -97,58 +97,41 @@ def test_thirty_students_at_once_lose_nothing_and_share_fairly(embedded):
     assert before_all_had_one["student-01"] <= 10
 
 
-def test_turns_go_round():
-    accounts = [Account("greedy"), Account("a"), Account("b")]
-    turns, order = Turns(1, 1_000), []
-
-    async def ask(account):
-        async with turns.turn(account, 10):
-            order.append(account.name)
-            await asyncio.sleep(0)
-
-    async def all_at_once():
-        await asyncio.gather(*(ask(account) for account in [accounts[0]] * 6 + accounts[1:] * 2))
-
-    asyncio.run(all_at_once())
-    assert order == ["greedy", "a", "b", "greedy", "a", "b", "greedy", "greedy", "greedy", "greedy"]
-    assert not turns.running.total() and all(account.reserved == 0 for account in accounts)
-
-
 def order_of(places, *asking):
     """Names in the order in which their turns began. asking: (name, tokens of each request, how many at once)."""
     order = []
 
-    async def ask(turns, account, tokens):
-        async with turns.turn(account, tokens) as turn:
+    async def ask(queue, account, tokens):
+        async with queue.turn(account, tokens) as turn:
             order.append(account.name)
             turn.used = tokens
             await asyncio.sleep(0)
 
     async def scene():
-        turns = Turns(places, 10_000)
-        lines = [(Account(name), tokens, many) for name, tokens, many in asking]
-        await asyncio.gather(*(ask(turns, account, t) for account, t, many in lines for _ in range(many)))
+        queue = FairQueue(places, 10_000)
+        students = [(Account(name), tokens, many) for name, tokens, many in asking]
+        await asyncio.gather(*(ask(queue, account, t) for account, t, many in students for _ in range(many)))
+        assert not queue.running.total() and all(account.reserved == 0 for account, _, _ in students)
 
     asyncio.run(scene())
     return order
 
 
-def test_who_had_all_places_waits_until_the_others_have_had_as_much():
-    assert order_of(4, ("early", 10, 8), ("late", 10, 8))[:8] == ["early"] * 4 + ["late"] * 4
-
-
-def test_shares_are_counted_in_tokens():
-    """Whoever asks for three times as much gets a turn a third as often."""
-    assert Counter(order_of(1, ("long", 30, 9), ("short", 10, 9))[:12]) == {"long": 3, "short": 9}
+def test_turns_go_round_and_shares_are_counted_in_tokens():
+    assert order_of(1, ("greedy", 10, 6), ("a", 10, 2), ("b", 10, 2)) == ["greedy", "a", "b"] * 2 + ["greedy"] * 4
+    late = order_of(4, ("early", 10, 8), ("late", 10, 8))
+    assert late[:8] == ["early"] * 4 + ["late"] * 4, "who had all places waits until the others have had as much"
+    thrice = Counter(order_of(1, ("long", 30, 9), ("short", 10, 9))[:12])
+    assert thrice == {"long": 3, "short": 9}, "whoever asks for three times as much gets a turn a third as often"
 
 
 def test_a_pause_earns_no_credit_and_costs_none():
     async def scene():
-        turns, order = Turns(1, 10_000), []
+        queue, order = FairQueue(1, 10_000), []
         first, second = Account("first"), Account("second")
 
         async def ask(account):
-            async with turns.turn(account, 10):
+            async with queue.turn(account, 10):
                 order.append(account.name)
                 await asyncio.sleep(0)
 
@@ -164,11 +147,11 @@ def test_a_pause_earns_no_credit_and_costs_none():
 
 def test_budget_is_never_exceeded_and_waits_for_what_is_under_way():
     """100 tokens; each request may take 60 and takes 20. The second waits for the first, the fourth is refused."""
-    account, turns, ends = Account("a"), Turns(4, 100), []
+    account, queue, ends = Account("a"), FairQueue(4, 100), []
 
     async def ask():
         try:
-            async with turns.turn(account, 60):
+            async with queue.turn(account, 60):
                 assert account.spent + account.reserved <= 100
                 await asyncio.sleep(0)
                 account.spent += 20
@@ -187,18 +170,18 @@ def test_who_gives_up_leaves_no_trace():
     account = Account("a")
 
     async def scene():
-        turns, over = Turns(1, 100), asyncio.Event()
+        queue, over = FairQueue(1, 100), asyncio.Event()
 
         async def ask():
-            async with turns.turn(account, 10):
+            async with queue.turn(account, 10):
                 await over.wait()
 
         tasks = [asyncio.create_task(ask()) for _ in range(4)]
         await asyncio.sleep(0)
         tasks[0].cancel(), tasks[1].cancel()  # one that is being answered, one that waits
         await asyncio.sleep(0.01)
-        assert account.reserved == 10 and turns.running["a"] == 1
-        turns.close()
+        assert account.reserved == 10 and queue.running["a"] == 1
+        queue.close()
         over.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -258,9 +241,9 @@ def test_streaming_passes_every_piece_and_charges_the_same(embedded):
 def test_restart_goes_on_with_the_same_keys_and_sums(embedded):
     async def ask(tokens=100_000):
         async with room(embedded, tokens=tokens) as (served, url, keys), student(url, keys[0]) as client:
-            before = served.accounts.of(keys[0]).spent
+            before = served.accounts.by_key[keys[0]].spent
             await client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
-            return keys, before, served.accounts.of(keys[0]).spent
+            return keys, before, served.accounts.by_key[keys[0]].spent
 
     keys, before, after = asyncio.run(ask())
     assert before == 0 < after
@@ -280,7 +263,7 @@ def test_an_answer_that_is_broken_off_is_charged_and_frees_its_place(embedded):
             await stream.close()
             async with student(url, keys[1]) as other:
                 await other.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
-            return served.turns.running.total()
+            return served.queue.running.total()
 
     assert asyncio.run(scene()) == 0
     assert 0 < used()["student-01"] < 900
@@ -309,17 +292,9 @@ def test_refusals_have_the_form_of_openai(path, key, body, status, said):
 
     reply = asyncio.run(scene())
     error = reply.json()["error"]
-    assert (
-        reply.status_code == status
-        and said in error["message"]
-        and set(error)
-        == {
-            "message",
-            "type",
-            "param",
-            "code",
-        }
-    )
+    assert (reply.status_code, set(error)) == (status, {"message", "type", "param", "code"}) and said in error[
+        "message"
+    ]
 
 
 @pytest.mark.parametrize(

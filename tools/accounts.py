@@ -12,13 +12,14 @@ from collections import Counter, defaultdict, deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from baize_nb import common
 from baize_nb.common import CourseError, Journal
 
 
-def files():
-    """Paths of the keys and of the usage: in `classroom/`, beside the profiles' folders, whatever the profile."""
+def files() -> tuple[Path, Path]:
+    """Locate the keys and the usage: in `classroom/`, beside the profiles' folders, whatever the profile."""
     folder = common.runs().parent / "classroom"
     return folder / "keys.csv", folder / "usage.jsonl"
 
@@ -47,20 +48,22 @@ class Accounts:
     Raises CourseError where another server has the same room open.
     """
 
-    def __init__(self, students, budget):
-        self.budget = budget
+    def __init__(self, students: int, budget: int):
+        self.budget, self._students = budget, students
         self.keys_path, usage_path = files()
         self._journal = Journal(usage_path)
-        self._students = students
 
     def __enter__(self):
         self._journal.__enter__()
         try:
-            known = read_keys(self.keys_path)
+            known = read_keys(self.keys_path).values()
             names = [f"student-{number:02}" for number in range(1, self._students + 1)]
-            self.new = [(name, f"room-{secrets.token_urlsafe(18)}") for name in names if name not in known.values()]
-            _append_private(self.keys_path, self.new)
-            self._by_key = read(self.keys_path, self._journal.path)
+            self.new = [(name, f"room-{secrets.token_urlsafe(18)}") for name in names if name not in known]
+            self.keys_path.touch(mode=0o600)  # private before there is anything in it
+            self.keys_path.chmod(0o600)  # and where somebody's copy had become readable
+            with self.keys_path.open("a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(self.new)
+            self.by_key = read_accounts()
         except BaseException:
             self._journal.__exit__()
             raise
@@ -69,11 +72,7 @@ class Accounts:
     def __exit__(self, *_):
         self._journal.__exit__()
 
-    def of(self, key):
-        """The Account that a key opens, or None."""
-        return self._by_key.get(key)
-
-    async def charge(self, account, used):
+    async def charge(self, account: Account, used) -> None:
         """Note that an answer took `used` (Tokens). Returns when the disk has it."""
         account.spent += sum(used)
         account.answered += 1
@@ -84,8 +83,9 @@ class Accounts:
         await self._journal.durable()
 
 
-def read(keys_path, usage_path):
-    """{key: Account} with the sums of earlier runs. Who has no key any more is left out; their lines stay."""
+def read_accounts() -> dict[str, Account]:
+    """Read {key: Account} with the sums of earlier runs. Who has no key any more is left out; their lines stay."""
+    keys_path, usage_path = files()
     by_name = {}
     accounts = {key: by_name.setdefault(name, Account(name)) for key, name in read_keys(keys_path).items()}
     whole = usage_path.read_bytes().split(b"\n")[:-1] if usage_path.is_file() else []
@@ -96,8 +96,8 @@ def read(keys_path, usage_path):
     return accounts
 
 
-def read_keys(path):
-    """{key: student} of the file of keys; {} where there is none yet. Raises CourseError, naming the line."""
+def read_keys(path: Path) -> dict[str, str]:
+    """Read {key: student} from the file of keys; {} where there is none yet. Raises CourseError, naming the line."""
     if not path.is_file():
         return {}
     found = {}
@@ -112,14 +112,6 @@ def read_keys(path):
     return found
 
 
-def _append_private(path, rows):
-    """Add lines to a file that only its owner can read."""
-    path.touch(mode=0o600)  # private before there is anything in it
-    path.chmod(0o600)  # and where somebody's copy had become readable
-    with path.open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
 class OverBudget(Exception):
     """The student's tokens are used up, or too few for this request."""
 
@@ -132,20 +124,26 @@ class Closed(Exception):
 class Request:
     """One request: its Account, the most tokens that it can take, and what it `used`, which its maker fills in."""
 
-    account: object
+    account: Account
     worst: int
     used: int
     granted: asyncio.Future = field(repr=False)
 
-    def fits(self, budget, under_way):
-        """Whether the account can pay for it; under_way: tokens that are set aside already."""
+    def fits(self, budget: int, under_way: int) -> bool:
+        """Tell whether the account can pay for it; under_way: tokens that are set aside already."""
         return self.account.spent + under_way + self.worst <= budget
 
 
-class Turns:
-    """Lets at most `places` requests go at a time. `budget`: tokens that each account may use."""
+class FairQueue:
+    """Lets at most `places` requests go at a time, a fair share of tokens to each student, however many wait.
 
-    def __init__(self, places, budget):
+    budget : tokens that each account may use.
+    A free place goes to the student who has had the fewest tokens while others were asking. Who was served alone for a
+    moment is not served again until the others have caught up; who comes back from a pause starts level with the
+    others, since a pause earns no credit. (In the literature: start-time fair queueing.)
+    """
+
+    def __init__(self, places: int, budget: int):
         self.budget = budget
         self.waiting = defaultdict(deque)  # {name: requests}, oldest first
         self.running = Counter()
@@ -155,7 +153,7 @@ class Turns:
         self._last, self._number = Counter(), 0
 
     @asynccontextmanager
-    async def turn(self, account, worst):
+    async def turn(self, account: Account, worst: int):
         """Wait for a turn, and hold it for the length of the block; yields the Request.
 
         worst : the most tokens that it can take; set aside meanwhile, so that a budget is never exceeded.
@@ -174,14 +172,14 @@ class Turns:
         finally:
             self._leave(request)
 
-    def close(self):
+    def close(self) -> None:
         """Send away all who wait, and everybody who comes from now on."""
         self._open = False
-        for line in self.waiting.values():
-            for request in line:
+        for requests in self.waiting.values():
+            for request in requests:
                 if not request.granted.done():
                     request.granted.set_exception(Closed)
-            line.clear()
+            requests.clear()
 
     def _present(self, name):
         return bool(self.running[name] or self.waiting[name])
@@ -201,13 +199,13 @@ class Turns:
 
     def _hand_out(self):
         """Give free places to those whose turn it is, and refuse what can never be paid."""
-        for line in self.waiting.values():
-            while line and (line[0].granted.done() or not line[0].fits(self.budget, 0)):
-                granted = line.popleft().granted
+        for requests in self.waiting.values():
+            while requests and (requests[0].granted.done() or not requests[0].fits(self.budget, 0)):
+                granted = requests.popleft().granted
                 if not granted.done():  # given up by its student a moment ago
                     granted.set_exception(OverBudget)
-        while self._free and (line := self._next()):
-            request = line.popleft()
+        while self._free and (requests := self._next()):
+            request = requests.popleft()
             name = request.account.name
             request.account.reserved += request.worst
             self.running[name] += 1
@@ -217,10 +215,10 @@ class Turns:
             request.granted.set_result(None)
 
     def _next(self):
-        """The line of the student whose turn it is, or None. Who must first see what is under way, waits."""
+        """The requests of the student whose turn it is, or None. Who must first see what is under way, waits."""
         ready = [
-            (self._had[name] + line[0].account.reserved, self._last[name], name)
-            for name, line in self.waiting.items()
-            if line and line[0].fits(self.budget, line[0].account.reserved)
+            (self._had[name] + requests[0].account.reserved, self._last[name], name)
+            for name, requests in self.waiting.items()
+            if requests and requests[0].fits(self.budget, requests[0].account.reserved)
         ]
         return self.waiting[min(ready)[2]] if ready else None

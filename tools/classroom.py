@@ -20,13 +20,16 @@ import openai
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
-from accounts import Accounts, Closed, OverBudget, Turns, files, read
+from accounts import Accounts, Closed, FairQueue, OverBudget, read_accounts
 
 from baize_nb import common, teacher
 from baize_nb.budget import Tokens, worst_case
 from baize_nb.common import CourseError
 
+LARGEST = 2**20  # bytes of a request; what a course's model reads is far less
 DEFAULT_TOKENS, MOST_TOKENS = 512, 2048  # of one answer: where the request names no number, and at most
+PATHS = {"messages": "/chat/completions", "prompt": "/completions"}
+# Fields that are not listed are refused: an endpoint may have some that reach further than one student's request.
 SAMPLING = {"temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n"}
 SAMPLING |= {"repeat_penalty"}  # llama.cpp's name
 ANSWER = {"max_tokens", "max_completion_tokens", "stream", "stream_options", "logprobs", "top_logprobs"}
@@ -36,24 +39,24 @@ FIELDS = SAMPLING | ANSWER | {"model", "response_format", "user"}
 class Refusal(Exception):
     """A request that is not answered: HTTP status, code, and a sentence for the student."""
 
-    def __init__(self, status, code, sentence):
+    def __init__(self, status: int, code: str, sentence: str):
         super().__init__(sentence)
         self.status, self.code = status, code
 
-    def body(self):
-        """The JSON in which OpenAI's API says so."""
+    def body(self) -> dict:
+        """Make the JSON in which OpenAI's API says so."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         kind = self.code if self.status == 429 else kind
         return {"error": {"message": str(self), "type": kind, "param": None, "code": self.code}}
 
 
-def bad(sentence):
-    """Refusal of a request that makes no sense."""
+def bad(sentence: str) -> Refusal:
+    """Make the Refusal of a request that makes no sense."""
     return Refusal(400, "invalid_request", sentence)
 
 
-def read_body(raw):
-    """The JSON object in a request's bytes. Raises Refusal."""
+def read_body(raw: bytes) -> dict:
+    """Read the JSON object in a request's bytes. Raises Refusal."""
     try:
         body = json.loads(raw)
     except ValueError:
@@ -63,8 +66,8 @@ def read_body(raw):
     return body
 
 
-def read_completion(raw, kind, model):
-    """(body to pass on, worst case in tokens) of a request for a completion. Raises Refusal.
+def read_completion(raw: bytes, kind: str, model: str) -> tuple[dict, Tokens]:
+    """Read a request for a completion: (body to pass on, worst case in Tokens). Raises Refusal.
 
     kind  : "messages" for a chat, "prompt" for a text to continue.
     model : the only one that there is.
@@ -79,7 +82,12 @@ def read_completion(raw, kind, model):
     most = _number(body, "max_completion_tokens", _number(body, "max_tokens", DEFAULT_TOKENS))
     if most > MOST_TOKENS:
         raise bad(f"An answer may have at most {MOST_TOKENS} tokens here; the request asks for {most}.")
-    text = _texts(body, kind)
+    # Texts only, since what else a message may hold can't be counted beforehand.
+    text = body.get(kind)
+    if kind == "prompt" and not isinstance(text, str):
+        raise bad("'prompt' should be one text.")
+    if kind == "messages" and not (isinstance(text, list) and text and all(map(_is_message, text))):
+        raise bad("""'messages' should be a list of {"role": …, "content": …}, both texts.""")
     limit = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
     body |= {"model": model, limit: most}
     return body, worst_case({kind: text, "max_tokens": most * _number(body, "n", 1)})
@@ -95,40 +103,27 @@ def _number(body, name, default):
     return value
 
 
-def _texts(body, kind):
-    """The prompt, or the messages: texts only, since what else a message may hold can't be counted beforehand."""
-    value = body.get(kind)
-    if kind == "prompt" and isinstance(value, str):
-        return value
-    if kind == "messages" and isinstance(value, list) and value and all(_is_message(m) for m in value):
-        return value
-    form = "one text" if kind == "prompt" else 'a list of {"role": …, "content": …}, both texts'
-    raise bad(f"{kind!r} should be {form}.")
-
-
 def _is_message(message):
     texts = isinstance(message, dict) and set(message) <= {"role", "content", "name"}
     return texts and {"role", "content"} <= set(message) and all(isinstance(v, str) for v in message.values())
 
 
-PATHS = {"messages": "/chat/completions", "prompt": "/completions"}
-
-
 class Upstream:
-    """Asks one Teacher, through an `openai.AsyncOpenAI` client for it."""
+    """The teacher behind the room's endpoint, asked through an `openai.AsyncOpenAI` client for it.
 
-    def __init__(self, teacher, client):
-        self.model = teacher.model
-        self._client = client
-        self._beside = str(client.base_url).rstrip("/").removesuffix("/v1")
+    Retries, time-outs and proxies are the client's.
+    """
 
-    async def reply(self, kind, body):
-        """The whole answer, as a dictionary. Raises Refusal."""
+    def __init__(self, model: teacher.Teacher, client: openai.AsyncOpenAI):
+        self.model, self._client = model.model, client
+
+    async def reply(self, kind: str, body: dict) -> dict:
+        """Get the whole answer. Raises Refusal."""
         with faults():
             return await self._client.post(PATHS[kind], body=body, cast_to=object)
 
-    async def pieces(self, kind, body):
-        """The answer piece by piece, as dictionaries; the last one holds the usage. Raises Refusal."""
+    async def pieces(self, kind: str, body: dict):
+        """Yield the answer piece by piece, as dictionaries; the last one holds the usage. Raises Refusal."""
         body = body | {"stream": True, "stream_options": {"include_usage": True}}
         with faults():
             stream = await self._client.post(
@@ -138,57 +133,46 @@ class Upstream:
                 async for piece in stream:
                     yield piece
 
-    async def template(self, messages):
-        """What llama.cpp's server makes of a chat before its model reads it. Raises Refusal where there is no such."""
+    async def template(self, messages) -> dict:
+        """Get what llama.cpp's server makes of a chat before its model reads it. Raises Refusal where it is none."""
+        beside = str(self._client.base_url).rstrip("/").removesuffix("/v1")
         with faults():
-            return await self._client.post(
-                f"{self._beside}/apply-template", body={"messages": messages}, cast_to=object
-            )
+            return await self._client.post(f"{beside}/apply-template", body={"messages": messages}, cast_to=object)
 
 
-class faults:
-    """Context manager: an error of the client becomes a Refusal."""
+@contextlib.contextmanager
+def faults():
+    """Turn errors of the client into Refusals.
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _):
-        if isinstance(error, openai.APIStatusError):
-            raise _refusal(error) from None
-        if isinstance(error, openai.APIError | ValueError):
-            raise Refusal(503, "teacher_unavailable", "The room's teacher does not answer. Try again.") from None
-
-
-def _refusal(error):
-    """What a status of the teacher means for the student."""
-    quota = error.code == "insufficient_quota"
-    if error.status_code in (400, 404, 413, 422):
-        return Refusal(error.status_code, error.code or "invalid_request", _sentence(error))
-    if error.status_code == 429 and not quota:
-        return Refusal(429, "rate_limit_exceeded", "The room's teacher is asked too often. Try again in a moment.")
-    if quota or error.status_code in (401, 402, 403):
-        text = "The room's teacher refuses the room's own key, or its quota is used up. Tell your instructor."
-        return Refusal(503, "teacher_unavailable", text)
-    return Refusal(503, "teacher_unavailable", "The room's teacher has a fault. Try again.")
-
-
-def _sentence(error):
-    """What the teacher said, without the client's words around it."""
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return said if isinstance(said, str) else "The room's teacher does not take this request."
-
-
-LARGEST = 2**20  # bytes of a request; what a course's model reads is far less
+    A fault that only the instructor can mend says so, and shows nothing of the instructor's address or key.
+    """
+    try:
+        yield
+    except openai.APIStatusError as error:
+        status, code = error.status_code, error.code
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        if status in (400, 404, 413, 422):
+            text = said if isinstance(said, str) else "The room's teacher does not take this request."
+            raise Refusal(status, code or "invalid_request", text) from None
+        if code == "insufficient_quota" or status in (401, 402, 403):
+            text = "The room's teacher refuses the room's own key, or its quota is used up. Tell your instructor."
+            raise Refusal(503, "teacher_unavailable", text) from None
+        if status == 429:
+            text = "The room's teacher is asked too often. Try again in a moment."
+            raise Refusal(429, "rate_limit_exceeded", text) from None
+        raise Refusal(503, "teacher_unavailable", "The room's teacher has a fault. Try again.") from None
+    except (openai.APIError, ValueError):
+        raise Refusal(503, "teacher_unavailable", "The room's teacher does not answer. Try again.") from None
 
 
 class Room:
-    """What all requests share: accounts, turns, and the teacher."""
+    """What all requests share: accounts, the queue, and the teacher."""
 
-    def __init__(self, accounts, upstream, places):
+    def __init__(self, accounts: Accounts, upstream: Upstream, places: int):
         self.accounts, self.upstream = accounts, upstream
-        self.turns = Turns(places, accounts.budget)
+        self.queue = FairQueue(places, accounts.budget)
 
-    def listen(self, port, host):
+    def listen(self, port: int, host: str) -> int:
         """Start listening; return the port. Raises OSError where it is taken."""
         handlers = [
             (r"/v1/models", Models),
@@ -204,12 +188,12 @@ class Room:
         self._server.add_sockets(sockets)
         return sockets[0].getsockname()[1]
 
-    async def stop(self, seconds=30):
+    async def stop(self, seconds: int = 30) -> None:
         """Take no more requests, send away who waits, and give those being answered some seconds to end."""
         self._server.stop()
-        self.turns.close()
+        self.queue.close()
         for _ in range(10 * seconds):
-            if not self.turns.running.total():
+            if not self.queue.running.total():
                 break
             await asyncio.sleep(0.1)
         await self._server.close_all_connections()
@@ -221,7 +205,7 @@ class Answer(tornado.web.RequestHandler):
     def prepare(self):
         self.room = self.settings["room"]
         key = self.request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        self.account = self.room.accounts.of(key)
+        self.account = self.room.accounts.by_key.get(key)
         if self.account is None:
             raise Refusal(401, "invalid_api_key", "This room does not know that key. Use the one you were given.")
         if type(self) is Answer:
@@ -271,7 +255,14 @@ class Completion(Answer):
         try:
             await self.task
         except OverBudget:
-            raise self._over_budget(worst) from None
+            budget = self.room.accounts.budget
+            left = max(budget - self.account.spent, 0)
+            raise Refusal(
+                429,
+                "insufficient_quota",
+                f"Your budget is used up: {left:,} of {budget:,} tokens are left, and this request may take "
+                f"{sum(worst):,}. Ask your instructor for more.",
+            ) from None
         except Closed:
             raise Refusal(503, "stopping", "The room's teacher is being stopped. Try again later.") from None
         except asyncio.CancelledError:
@@ -279,15 +270,20 @@ class Completion(Answer):
                 raise
 
     def on_connection_close(self):
-        """The student has gone (an interrupted cell): give up the place in the line, and the answer under way."""
+        """The student has gone (an interrupted cell): give up the place in the queue, and the answer under way."""
         if self.task:
             self.task.cancel()
 
     async def _in_turn(self, body, worst):
-        async with self.room.turns.turn(self.account, sum(worst)) as turn:
+        async with self.room.queue.turn(self.account, sum(worst)) as turn:
             self.used = worst  # an answer that is broken off counts as if it had come
             try:
-                await (self._stream if body.get("stream") else self._whole)(body)
+                if body.get("stream"):
+                    await self._stream(body)
+                else:
+                    reply = await self.room.upstream.reply(self.kind, body)
+                    self.used = usage_of(reply) or self.used
+                    self.write(reply)
             except Refusal:
                 self.used = Tokens()
                 raise
@@ -295,11 +291,6 @@ class Completion(Answer):
                 turn.used = sum(self.used)
                 if turn.used:
                     await asyncio.shield(self.room.accounts.charge(self.account, self.used))
-
-    async def _whole(self, body):
-        reply = await self.room.upstream.reply(self.kind, body)
-        self.used = usage_of(reply) or self.used
-        self.write(reply)
 
     async def _stream(self, body):
         """Pieces as they come. The usage comes last, and is passed on to those who asked for it."""
@@ -321,38 +312,24 @@ class Completion(Answer):
         self.write(f"data: {data}\n\n")
         await self.flush()
 
-    def _over_budget(self, worst):
-        budget = self.room.accounts.budget
-        return Refusal(
-            429,
-            "insufficient_quota",
-            f"Your budget is used up: {max(budget - self.account.spent, 0):,} of {budget:,} tokens are left, and this "
-            f"request may take {sum(worst):,}. Ask your instructor for more.",
-        )
 
-
-def usage_of(reply):
-    """The Tokens that an answer says it took, or None."""
+def usage_of(reply) -> Tokens | None:
+    """Read the Tokens that an answer says it took; None where it says nothing."""
     usage = reply.get("usage") if isinstance(reply, dict) else None
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
     return Tokens(*counts) if counts and all(isinstance(count, int) for count in counts) else None
 
 
-def options(arguments):
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python tools/classroom.py", description=__doc__.splitlines()[0])
+def main(arguments: list[str]) -> int:
+    """Serve until Ctrl-C, or show what each student has used; return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python tools/classroom.py", description="One teacher for a whole room.")
     parser.add_argument("--students", type=int, default=30, help="keys that there must be at least (30)")
     parser.add_argument("--tokens", type=int, default=200_000, help="each student's budget, in tokens (200000)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: the whole network; default: this machine only")
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--places", type=int, default=16, help="requests answered at the same time (16)")
     parser.add_argument("--usage", action="store_true", help="show what each student has used, and end")
-    return parser.parse_args(arguments)
-
-
-def main(arguments):
-    """Serve until Ctrl-C; return the process's exit code."""
-    asked = options(arguments)
+    asked = parser.parse_args(arguments)
     try:
         if not asked.usage:
             with Accounts(asked.students, asked.tokens) as accounts, teacher.from_env(asked.places) as model:
@@ -364,8 +341,8 @@ def main(arguments):
         return 1
 
 
-async def serve(model, accounts, asked):
-    """The endpoint, from its first word to the last answer."""
+async def serve(model: teacher.Teacher, accounts: Accounts, asked: argparse.Namespace) -> None:
+    """Serve the endpoint, from its first word to the last answer."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C breaks the loop off, answers under way with it
@@ -380,25 +357,20 @@ async def serve(model, accounts, asked):
                 f"Can't listen at {asked.host}, port {asked.port} ({error.strerror}). "
                 "Name another: make teacher PORT=8766"
             ) from error
-        print(hand_out(accounts, asked, port), flush=True)
+        # Keys are shown in the run that makes them, never again.
+        private = ", which only you can read" if os.name != "nt" else ""
+        print(*(f"{name}  {key}" for name, key in accounts.new), sep="\n")
+        print(f"{len(accounts.new)} new keys; all are in {common.show(accounts.keys_path)}{private}\n")
+        print(f"{asked.tokens:,} tokens for each student. They set, before Jupyter starts:")
+        print(f"    BAIZE_TEACHER_URL=http://{address(asked.host)}:{port}/v1\n    OPENAI_API_KEY=their key\n")
+        print("Ctrl-C stops it. The same command goes on with the same keys and the same sums.", flush=True)
         await stop.wait()
         print("\nStopping: answers under way are finished, nobody new is let in.", flush=True)
         await room.stop()
 
 
-def hand_out(accounts, asked, port):
-    """What the instructor reads and gives to the students. Keys are shown in the run that makes them, never again."""
-    path = common.show(accounts.keys_path)
-    lines = [f"{name}  {key}" for name, key in accounts.new]
-    lines += [f"{len(lines)} new keys; all are in {path}" + (", which only you can read" if os.name != "nt" else "")]
-    lines += ["", f"{asked.tokens:,} tokens for each student. They set, before Jupyter starts:"]
-    lines += [f"    BAIZE_TEACHER_URL=http://{address(asked.host)}:{port}/v1", "    OPENAI_API_KEY=their key"]
-    lines += ["", "Ctrl-C stops it. The same command goes on with the same keys and the same sums."]
-    return "\n".join(lines)
-
-
-def address(host):
-    """How others reach this machine: its address on the network where it listens to all, else the host itself."""
+def address(host: str) -> str:
+    """Find how others reach this machine: its address on the network where it listens to all, else the host itself."""
     if host != "0.0.0.0":
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -409,9 +381,9 @@ def address(host):
             return socket.gethostname()
 
 
-def usage(budget):
-    """A table: what each student has used. Good while a server runs as well."""
-    accounts = {account.name: account for account in read(*files()).values()}
+def usage(budget: int) -> str:
+    """Make the table of what each student has used. Good while a server runs as well."""
+    accounts = {account.name: account for account in read_accounts().values()}
     rows = [f"{a.name:<14}{a.answered:>9,}{a.spent:>12,}{a.spent / budget:>14.0%}" for _, a in sorted(accounts.items())]
     head = f"{'student':<14}{'answers':>9}{'tokens':>12}{'of ' + format(budget, ','):>14}"
     return "\n".join([head, *rows]) if rows else "There are no keys yet: make teacher"

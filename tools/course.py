@@ -1,12 +1,9 @@
-"""The whole course in one command: fetch the model, run the notebooks in order, say what came of it.
+"""The whole course in one command, `make course`: fetch the model, run the notebooks in order, say what came of it.
 
-Knows: the order of the notebooks, which artifacts each reads and writes, and what is still good from a former run.
-Does not know: how a notebook runs (run_notebooks.py) or what a stage does. Used by `make course`:
-
-    python tools/course.py              the notebooks 00–05
-    python tools/course.py --beyond     00–08: evaluation, self-distillation and scaling out as well
-    python tools/course.py FILE ...     only these
-    python tools/course.py --fetch      only the embedded model
+python tools/course.py              the notebooks 00–05
+python tools/course.py --beyond     00–08: evaluation, self-distillation and scaling out as well
+python tools/course.py FILE ...     only these
+python tools/course.py --fetch      only the embedded model
 """
 
 import contextlib
@@ -17,9 +14,11 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import run_notebooks
+from filelock import FileLock, Timeout
 
 from baize_nb import common, models, profiles
 from baize_nb.common import CourseError, duration
@@ -50,45 +49,7 @@ CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
 AGAIN = "run the same command again: it goes on from there."
 
 
-class Progress:
-    """The line of one notebook; on a terminal it is redrawn every second, elsewhere written once."""
-
-    def __init__(self, label):
-        self.label, self.ending, self.cells = label, "", ""
-        self.live = sys.stdout.isatty()
-        self.started = time.monotonic()
-        self._over = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self):
-        print(f"{self.label} … ", end="", flush=True)
-        if self.live:
-            self._ticker.start()
-        return self
-
-    def cell(self, done, total):
-        """Called by `run_notebooks.execute` after each cell."""
-        self.cells = f"{done} of {total} cells, "
-
-    def _tick(self):
-        while not self._over.wait(1):
-            self._draw(self.cells + duration(time.monotonic() - self.started))
-
-    def _draw(self, text):
-        print(f"\r\x1b[K{self.label} … {text}", end="", flush=True)
-
-    def __exit__(self, *_):
-        self._over.set()
-        text = " after ".join(filter(None, (self.ending, duration(time.monotonic() - self.started))))
-        if self.live:
-            self._ticker.join()
-            self._draw(text)
-            print()
-        else:
-            print(text, flush=True)
-
-
-def main(arguments):
+def main(arguments: list[str]) -> int:
     """Run the course; return the process's exit code. Every failure is a sentence on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a console without UTF-8 shows ? for an arrow and goes on
@@ -110,15 +71,12 @@ def main(arguments):
     return 1
 
 
-def files(pattern="0[0-5]_*.ipynb"):
-    """The course's notebooks in order: those that follow the article, 00–05, unless another pattern is given."""
-    found = sorted(run_notebooks.FOLDER.glob(pattern))
-    if not found:
-        raise CourseError("There are no notebooks here. Run this in a clone of the course's repository.")
-    return found
+def files(pattern: str = "0[0-5]_*.ipynb") -> list[Path]:
+    """List the course's notebooks in order: those that follow the article, 00–05, unless another pattern is given."""
+    return sorted(run_notebooks.FOLDER.glob(pattern))
 
 
-def run(paths):
+def run(paths: list[Path]) -> None:
     """Execute these notebooks in order, reusing what a former run finished; say what came of it."""
     started = time.monotonic()
     profile = profiles.current()
@@ -127,7 +85,11 @@ def run(paths):
         os.environ["BAIZE_RUNS"] = str(Path(os.environ["BAIZE_RUNS"]).expanduser().absolute())
     folder = common.runs()
     print(f"Profile {profile.name}; everything is written to {_shown(folder)}/", flush=True)
-    with _alone(folder):
+    try:  # two runs of a profile at a time would write the same artifacts
+        lock = FileLock(folder / ".course.lock").acquire(timeout=0)
+    except Timeout:
+        raise CourseError(f"Another run of the course is writing to {_shown(folder)}. Wait for it.") from None
+    with lock:
         if profile.base == "embedded":
             models.embedded()
         for number, path in enumerate(paths, 1):
@@ -136,61 +98,64 @@ def run(paths):
     print("\n".join(summary(folder)))
 
 
-@contextlib.contextmanager
-def _alone(folder):
-    """One run of a profile at a time: two would write the same artifacts."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / ".course.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise CourseError(f"Another run of the course is writing to {_shown(folder)}. Wait for it.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _step(path, copy, label):
     """One notebook: executed into `copy`, or left alone where its copy is up to date."""
     notebook, state = run_notebooks.read(path), fingerprint(path)
-    if _finished(copy, state):
+    if finished(copy, state):
         print(f"{label} … done before", flush=True)
         return
-    limit = CELL_SECONDS.get(profiles.current().name)
-    with Progress(label) as progress:
+    try:
+        with _progress(label) as on_cell:
+            run_notebooks.execute(notebook, path.parent, CELL_SECONDS.get(profiles.current().name), on_cell)
+    except run_notebooks.CellFailed as error:
         try:
-            run_notebooks.execute(notebook, path.parent, limit, progress.cell)
-        except run_notebooks.CellFailed as error:
-            progress.ending = "failed"
-            raise CourseError(
-                f"{path.stem} stopped at {error}\n{_keep(notebook, copy)}\nWhen it is mended, {AGAIN}"
-            ) from error
-        except KeyboardInterrupt:
-            progress.ending = "stopped"
-            raise
+            run_notebooks.write(run_notebooks.canonical(notebook), copy)
+            kept = f"To see it in its place: make lab PROFILE={profiles.current().name} NOTEBOOK={_shown(copy)}"
+        except CourseError as full_disk:
+            kept = str(full_disk)
+        raise CourseError(f"{path.stem} stopped at {error}\n{kept}\nWhen it is mended, {AGAIN}") from error
     notebook = run_notebooks.canonical(notebook)
     notebook.metadata["baize"] = {"fingerprint": state}
     run_notebooks.write(notebook, copy)
 
 
-def _keep(notebook, copy):
-    """Write the copy that stopped; return the sentence that says where it is, or why it could not be kept."""
+@contextlib.contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """The line of one notebook: redrawn every second on a terminal, written once elsewhere. Yields its `on_cell`."""
+    started, cells, over = time.monotonic(), "", threading.Event()
+
+    def on_cell(done, total):
+        nonlocal cells
+        cells = f"{done} of {total} cells, "
+
+    def redraw():
+        while not over.wait(1):
+            print(f"\r\x1b[K{label} … {cells}{duration(time.monotonic() - started)}", end="", flush=True)
+
+    print(f"{label} … ", end="", flush=True)
+    ticker, ending = threading.Thread(target=redraw, daemon=True), ""
+    if sys.stdout.isatty():
+        ticker.start()
     try:
-        run_notebooks.write(run_notebooks.canonical(notebook), copy)
-    except CourseError as error:
-        return str(error)
-    return f"To see it in its place: make lab PROFILE={profiles.current().name} NOTEBOOK={_shown(copy)}"
+        yield on_cell
+    except BaseException as error:
+        ending = "stopped after " if isinstance(error, KeyboardInterrupt) else "failed after "
+        raise
+    finally:
+        over.set()
+        if ticker.is_alive():
+            ticker.join()
+            print(f"\r\x1b[K{label} … ", end="")
+        print(f"{ending}{duration(time.monotonic() - started)}", flush=True)
 
 
-def fingerprint(path):
-    """Hex SHA-256 of all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
+def fingerprint(path: Path) -> str:
+    """Hash all that decides a notebook's outcome: itself, the package, the teacher asked, what it reads."""
     digest = hashlib.sha256()
-    package = sorted(Path(common.__file__).parent.rglob("*.py"))
-    package += sorted(run_notebooks.FOLDER.glob("checks/*.py"))
+    code = [*Path(common.__file__).parent.rglob("*.py"), *run_notebooks.FOLDER.glob("checks/*.py")]
     read = [common.runs() / name for name in READS.get(path.stem, ())]
-    for file in [path, *package, *(f for r in read for f in _contents(r))]:
+    read += [file for folder in read for file in sorted(folder.rglob("*"))]  # of an adapter
+    for file in [path, *sorted(code), *filter(Path.is_file, read)]:
         digest.update(f"{file.name} {common.sha256(file)}\n".encode())
     if path.stem not in LEAVES_THE_TEACHER_ALONE:
         settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
@@ -198,19 +163,11 @@ def fingerprint(path):
     return digest.hexdigest()
 
 
-def _contents(path):
-    """The file itself, or the files of a folder; none where there is nothing yet."""
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def _finished(copy, state):
-    """Whether a former run finished this notebook in the same state, and what it wrote is still there."""
+def finished(copy: Path, state: str) -> bool:
+    """Tell whether a former run finished this notebook in the same state, and what it wrote is still there."""
     if not all((common.runs() / name).exists() for name in WRITES.get(copy.stem, ())):
         return False
-    try:
-        return json.loads(copy.read_text(encoding="utf-8"))["metadata"]["baize"]["fingerprint"] == state
-    except (OSError, ValueError, KeyError):
-        return False
+    return _json(copy).get("metadata", {}).get("baize", {}).get("fingerprint") == state
 
 
 def _shown(path):
@@ -219,10 +176,10 @@ def _shown(path):
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def summary(folder):
-    """Lines that close a run: corpus, adapter, held-out loss, one question before and after. Only what is there."""
+def summary(folder: Path) -> list[str]:
+    """List what closes a run: corpus, adapter, held-out loss, one question before and after. Only what is there."""
     lines = []
-    corpus, adapter, answers = folder / "corpus.jsonl", folder / "adapter", folder / "before_after.json"
+    corpus, adapter = folder / "corpus.jsonl", folder / "adapter"
     if corpus.is_file():
         count = sum(1 for line in corpus.open(encoding="utf-8") if line.strip())
         lines.append(f"Corpus: {_shown(corpus)} ({count} dialogues, {corpus.stat().st_size:,} bytes)")
@@ -232,20 +189,18 @@ def summary(folder):
         before, after = run.get("loss_before"), run.get("loss_after")
         if before is not None and after is not None:
             lines.append(f"Held-out loss: {before:.3f} → {after:.3f} (lower is better)")
-    if answers.is_file():
-        if folder.name == "ci":
-            few = "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
-            lines.append(few)
-        lines += [_told(key, text) for key, text in _json(answers).items() if key in ("question", "before", "after")]
+    if (answers := _json(folder / "before_after.json")) and folder.name == "ci":
+        few = "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
+        lines.append(few)
+    for key in ("question", "before", "after"):
+        if key in answers:
+            words = " ".join(str(answers[key]).split()) or "(nothing)"
+            label = f"{key.capitalize() + ':':10}"
+            lines.append(textwrap.fill(words, 100, initial_indent=label, subsequent_indent=" " * len(label)))
     if (folder / "notebooks").is_dir():
-        lines += _next(folder)
-    return lines
-
-
-def _next(folder):
-    """Lines on what to do now. The folder of artifacts has the profile's name."""
-    lab = f"make lab PROFILE={folder.name}"
-    lines = [f"To do it yourself: {lab}", f"To see an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…"]
+        lab = f"make lab PROFILE={folder.name}"
+        lines.append(f"To do it yourself: {lab}")
+        lines.append(f"To see an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…")
     return lines
 
 
@@ -255,12 +210,6 @@ def _json(path):
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def _told(key, text):
-    """A labelled paragraph, wrapped and indented."""
-    label, words = f"{key.capitalize() + ':':10}", " ".join(str(text).split())
-    return textwrap.fill(words or "(nothing)", 100, initial_indent=label, subsequent_indent=" " * len(label))
 
 
 if __name__ == "__main__":
