@@ -1,7 +1,6 @@
 """Seeds: every reader and every fault it may meet, what a fair sample is, the file between notebooks 01 and 02."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import random
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from baize_nb import common, plots, seeds
 from baize_nb.common import CourseError
 from baize_nb.plots import seeds as figures
-from checks import seeds as checks
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -395,84 +393,3 @@ def test_a_shown_figure_has_its_words(monkeypatch):
     with pytest.raises(ValueError, match="alt text"):
         plots.show(figure, alt=" ")
     assert plots.png(figure) == plots.png(figure)
-
-
-# Exercises.
-
-
-@pytest.fixture(scope="module")
-def solutions():
-    """The module notebooks/solutions/01_seed_sampling.py, whose name cannot be imported."""
-    path = REPO / "notebooks/solutions/01_seed_sampling.py"
-    spec = importlib.util.spec_from_file_location("solutions_01", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-UNEVEN = made(a=24, b=24, c=5)
-
-
-def test_solutions_pass_their_checks(solutions, capsys):
-    assert checks.largest_even(solutions.largest_even, made(a=240, b=240, c=30))
-    assert checks.even_split(solutions.even_split)
-    assert checks.stratified(solutions.stratified_sample)
-    assert checks.stratified(seeds.sample)
-    assert capsys.readouterr().out.count("✓") == 4
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (lambda: 12, "not the largest"),
-        (lambda: 16, "not the same"),
-        (lambda: 999, "cannot be drawn"),
-        (lambda: None, "whole number"),
-        (lambda: 1 / 0, "ZeroDivisionError"),
-    ],
-)
-def test_largest_even_gives_hints(answer, said, capsys):
-    assert not checks.largest_even(answer, UNEVEN)
-    out = capsys.readouterr().out
-    assert said in out and "hint 1" in out
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (lambda total, parts: None, "should give a list"),
-        (lambda total, parts: [total // parts] * parts, "adds up to 8"),
-        (lambda total, parts: [total // parts] * (parts - 1) + [total - total // parts * (parts - 1)], "further apart"),
-        (lambda total, parts: [total], "should give 4 numbers"),
-    ],
-)
-def test_even_split_gives_hints(answer, said, capsys):
-    assert not checks.even_split(answer)
-    out = capsys.readouterr().out
-    assert said in out and "hint 1" in out
-
-
-def equal_shares(items, n, seed):
-    """The notebook's first sampler: right for even pools only."""
-    groups = {}
-    for item in items:
-        groups.setdefault(item.source, []).append(item)
-    return [s for g in groups.values() for s in random.Random(seed).sample(g, n // len(groups))]
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (lambda items, n, seed: None, "a list of seeds was expected"),
-        (lambda items, n, seed: random.Random(seed).sample(items, n), "should be shared out"),
-        (lambda items, n, seed: [items[0]] * n, "the same seed twice"),
-        (lambda items, n, seed: seeds.sample(items, n, seed=0), "is the seed used"),
-        (lambda items, n, seed: seeds.sample(items, n, seed=random.random()), "two different samples"),
-        (lambda items, n, seed: sorted(equal_shares(items, n, seed), key=lambda s: s.id), "another order"),
-        (lambda items, n, seed: equal_shares(sorted(items, key=lambda s: s.id), n, seed), "came back"),
-    ],
-)
-def test_stratified_gives_hints(answer, said, capsys):
-    assert not checks.stratified(answer)
-    out = capsys.readouterr().out
-    assert said in out and "hint 1" in out

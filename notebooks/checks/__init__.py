@@ -1,33 +1,52 @@
 """Self-checks behind the exercises: one module per notebook, one function per exercise.
 
-A check calls the student's function, prints a tick or a hint, and never raises on a wrong answer, so that
-Run All passes with every exercise unsolved.
+A check calls the student's function, prints a tick or a hint, and never raises on a wrong answer, so that Run All
+passes with every exercise unsolved. The first hint fits the mistake, the others say more and more about the way.
 """
 
-
-def report(name, problem, hints=()):
-    """Print "✓ name" when `problem` is empty, else what is wrong and the next hint; return whether it passed.
-
-    problem : "" or one sentence on what the student's answer did.
-    hints   : from gentle to plain; each further call on the same exercise shows one more.
-    """
-    if not problem:
-        print(f"✓ {name}: right.")
-        _asked.pop(name, None)
-        return True
-    _asked[name] = _asked.get(name, 0) + 1
-    print(f"… {name}: {problem}")
-    for number, hint in enumerate(hints[: _asked[name]], start=1):
-        print(f"   hint {number}: {hint}")
-    return False
+import functools
 
 
-def attempt(function, *args, **kwargs):
-    """(result, problem) of calling a student's function: an exception becomes a sentence, not a traceback."""
+class Wrong(Exception):
+    """What the student's answer did, in a sentence, and the hint that fits the mistake."""
+
+    def __init__(self, problem, hint):
+        super().__init__(problem)
+        self.problem, self.hint = problem, hint
+
+
+def call(function, *args, hint):
+    """The result of the student's function; whatever it raises becomes a sentence, with this hint."""
     try:
-        return function(*args, **kwargs), ""
-    except Exception as error:  # whatever a student's code can raise
-        return None, f"your function stopped with {type(error).__name__}: {error}"
+        return function(*args)
+    except Exception as error:
+        raise Wrong(f"your function stopped with {type(error).__name__}: {error}", hint) from error
 
 
-_asked = {}
+def exercise(*hints):
+    """Make a check of a function that raises Wrong: it prints "✓" or what is wrong, and returns whether all is right.
+
+    hints : for everybody who got the fitting one, from gentle to plain; each further call shows one more.
+    """
+
+    def decorate(function):
+        asked = 0
+
+        @functools.wraps(function)
+        def check(answer, *args):
+            nonlocal asked
+            try:
+                function(answer, *args)
+            except Wrong as wrong:
+                asked += 1
+                print(f"… {function.__name__}: {wrong.problem}")
+                for number, hint in enumerate((wrong.hint, *hints)[:asked], start=1):
+                    print(f"   hint {number}: {hint}")
+                return False
+            print(f"✓ {function.__name__}: right.")
+            asked = 0
+            return True
+
+        return check
+
+    return decorate

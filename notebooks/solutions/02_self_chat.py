@@ -7,9 +7,11 @@ def requests(turns):
 
 
 def trim(text):
-    """Everything up to and with the last mark that ends a sentence."""
-    end = max(text.rfind(mark) for mark in ".!?")
-    return text[: end + 1]
+    """Everything up to and with the last mark that has white space, or nothing, behind it."""
+    for i in reversed(range(len(text))):
+        if text[i] in ".!?" and not text[i + 1 : i + 2].strip():
+            return text[: i + 1]
+    return ""
 
 
 def human_request(prompt, seed_text, messages):

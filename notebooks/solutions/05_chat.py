@@ -4,8 +4,8 @@ import math
 
 
 def probabilities(logits, temperature):
-    """Exercise 1: softmax with a temperature. logits: list of floats."""
-    powers = [math.exp(x / temperature) for x in logits]
+    """Exercise 1: softmax with a temperature. The largest power is exp(0), so that none is too large for a float."""
+    powers = [math.exp((x - max(logits)) / temperature) for x in logits]
     total = sum(powers)
     return [power / total for power in powers]
 
