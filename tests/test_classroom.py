@@ -20,6 +20,7 @@ from classroom import MOST_TOKENS, Refusal, Room, Upstream, read_completion
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import selfchat, teacher
+from baize_nb.budget import Tokens
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 
@@ -241,9 +242,9 @@ def test_streaming_passes_every_piece_and_charges_the_same(embedded):
 def test_restart_goes_on_with_the_same_keys_and_sums(embedded):
     async def ask(tokens=100_000):
         async with room(embedded, tokens=tokens) as (served, url, keys), student(url, keys[0]) as client:
-            before = served.accounts.by_key[keys[0]].spent
+            before = served.accounts.of(keys[0]).spent
             await client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
-            return keys, before, served.accounts.by_key[keys[0]].spent
+            return keys, before, served.accounts.of(keys[0]).spent
 
     keys, before, after = asyncio.run(ask())
     assert before == 0 < after
@@ -417,10 +418,39 @@ def test_a_shells_own_host_does_not_open_it_to_the_network():
     assert "--host '127.0.0.1'" in shown[0] and "--host '0.0.0.0'" in shown[1]
 
 
-def test_a_broken_line_of_keys_is_named():
-    with Accounts(1, 10):
-        pass
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: text,
+        lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda text: text.replace(",", ";").replace("student-02", "Bäcker").encode("cp1252"),
+        lambda text: text.replace(",", "\t").encode("utf-16"),
+        lambda text: "Name,Key\n" + text + "\n,\n",
+        lambda text: text.replace(",", " , ").rstrip("\n"),
+        lambda text: text.replace("student-01", '"Doe, Jo"').replace("room-", "jo@example.org,room-"),
+    ],
+    ids=["as it was", "BOM", "semicolons, cp1252", "tabs, UTF-16", "header, empty lines", "spaces, no end", "columns"],
+)
+def test_keys_that_were_in_a_spreadsheet(saved):
+    """None is lost, nor what was used by it, though the student has another name now; new ones come on top."""
+    with Accounts(2, 1000) as accounts:
+        keys = [key for _, key in accounts.new]
+        for key in keys:
+            asyncio.run(accounts.charge(accounts.of(key), Tokens(400, 500)))
+    content = saved(files()[0].read_text())
+    files()[0].write_bytes(content if isinstance(content, bytes) else content.encode())
+    with Accounts(4, 1000) as accounts:
+        assert [accounts.of(key).spent for key in keys] == [900, 900] and len(accounts.new) == 2
+    assert stat.S_IMODE(files()[0].stat().st_mode) == 0o600 or os.name == "nt"
+    with Accounts(4, 1000) as accounts:
+        assert not accounts.new and all(accounts.of(key).spent == 900 for key in keys)
+
+
+@pytest.mark.parametrize("line", ["jo\n", "jo,{key}\n", "jo,a,b\n"])
+def test_a_broken_line_of_keys_is_named(line):
+    with Accounts(1, 10) as accounts:
+        key = accounts.new[0][1]
     with files()[0].open("a") as file:
-        file.write("jo\n")
+        file.write(line.format(key=key))
     with pytest.raises(CourseError, match=r"keys\.csv:2: "), Accounts(1, 10):
         pass

@@ -5,7 +5,10 @@ are in neither.
 """
 
 import asyncio
+import contextlib
 import csv
+import hashlib
+import itertools
 import json
 import secrets
 from collections import Counter, defaultdict, deque
@@ -15,7 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from baize_nb import common
+from baize_nb.budget import Tokens
 from baize_nb.common import CourseError, Journal
+
+HEADERS = {"key", "keys", "api key", "api_key", "token", "schlüssel", "clé", "clave", "chiave"}  # of the last column
 
 
 def files() -> tuple[Path, Path]:
@@ -28,12 +34,14 @@ def files() -> tuple[Path, Path]:
 class Account:
     """One student. Numbers are tokens, read and written by the model together.
 
+    mark     : a hash of the key. Names may be changed in keys.csv: what was used stays with the key.
     spent    : used by answered requests, earlier runs of the server included.
     reserved : the most that requests under way can take.
     answered : how many requests were answered.
     """
 
     name: str
+    mark: str = ""
     spent: int = 0
     reserved: int = 0
     answered: int = 0
@@ -56,14 +64,14 @@ class Accounts:
     def __enter__(self):
         self._journal.__enter__()
         try:
-            known = read_keys(self.keys_path).values()
-            names = [f"student-{number:02}" for number in range(1, self._students + 1)]
-            self.new = [(name, f"room-{secrets.token_urlsafe(18)}") for name in names if name not in known]
-            self.keys_path.touch(mode=0o600)  # private before there is anything in it
-            self.keys_path.chmod(0o600)  # and where somebody's copy had become readable
-            with self.keys_path.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(self.new)
-            self.by_key = read_accounts()
+            keys = read_keys(self.keys_path)
+            free = (name for n in itertools.count(1) if (name := f"student-{n:02}") not in keys.values())
+            lacking = max(0, self._students - len(keys))
+            self.new = [(name, f"room-{secrets.token_urlsafe(18)}") for name in itertools.islice(free, lacking)]
+            if self.new:
+                _write_keys(self.keys_path, keys | {key: name for name, key in self.new})
+            self.keys_path.chmod(0o600)  # where somebody's copy had become readable
+            self._by_key = read_accounts()
         except BaseException:
             self._journal.__exit__()
             raise
@@ -72,44 +80,70 @@ class Accounts:
     def __exit__(self, *_):
         self._journal.__exit__()
 
-    async def charge(self, account: Account, used) -> None:
-        """Note that an answer took `used` (Tokens). Returns when the disk has it."""
+    def of(self, key: str) -> Account | None:
+        """Find the account that a key opens."""
+        return self._by_key.get(key)
+
+    async def charge(self, account: Account, used: Tokens) -> None:
+        """Note that an answer took `used`. Returns when the disk has it."""
         account.spent += sum(used)
         account.answered += 1
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._journal.write(
-            {"student": account.name, "prompt": used.prompt, "completion": used.completion, "time": now}
-        )
+        about = {"student": account.name, "account": account.mark} | used._asdict()
+        self._journal.write(about | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
         await self._journal.durable()
 
 
 def read_accounts() -> dict[str, Account]:
     """Read {key: Account} with the sums of earlier runs. Who has no key any more is left out; their lines stay."""
     keys_path, usage_path = files()
-    by_name = {}
-    accounts = {key: by_name.setdefault(name, Account(name)) for key, name in read_keys(keys_path).items()}
+    by_key, by_name, by_mark = {}, {}, {}
+    for key, name in read_keys(keys_path).items():
+        mark = hashlib.sha256(key.encode()).hexdigest()[:16]
+        by_key[key] = by_mark[mark] = by_name.setdefault(name, Account(name, mark))
     whole = usage_path.read_bytes().split(b"\n")[:-1] if usage_path.is_file() else []
     for line in map(json.loads, whole):
-        if account := by_name.get(line["student"]):
+        if account := by_mark.get(line.get("account")) or by_name.get(line["student"]):
             account.spent += line["prompt"] + line["completion"]
             account.answered += 1
-    return accounts
+    return by_key
 
 
 def read_keys(path: Path) -> dict[str, str]:
-    """Read {key: student} from the file of keys; {} where there is none yet. Raises CourseError, naming the line."""
-    if not path.is_file():
-        return {}
+    """Read {key: student} from the file of keys; {} where there is none yet. Raises CourseError, naming the line.
+
+    It may have been in a spreadsheet: with a header, with ; or tabs between the cells, in whatever encoding.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    first = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    for encoding in (first, "cp1252", "latin-1"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            break
     found = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if len(row) != 2 or not all(row) or row[1] in found:
-                raise CourseError(
-                    f"{common.show(path)}:{number}: here should stand a student, a comma, and a key of their own. "
-                    "Mend or delete the line; a student without a key gets a new one."
-                )
-            found[row[1]] = row[0]
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        delimiter = next((mark for mark in "\t;" if mark in line), ",")
+        cells = [cell.strip() for row in csv.reader([line], delimiter=delimiter) for cell in row if cell.strip()]
+        if not cells or (number == 1 and cells[-1].lower() in HEADERS):
+            continue
+        # One made here is known by its beginning, wherever somebody has put further columns.
+        keys = [cell for cell in cells if cell.startswith("room-")] or cells[1:]
+        if len(cells) < 2 or len(keys) != 1 or keys[0] in found:
+            raise CourseError(
+                f"{common.show(path)}:{number}: here should stand a student, a comma, and a key of their own. "
+                "Mend or delete the line; a student without a key gets a new one."
+            )
+        found[keys[0]] = next(cell for cell in cells if cell != keys[0])
     return found
+
+
+def _write_keys(path, keys):
+    """Write the file anew, readable by its owner alone from the first moment on, whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    with new.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows((name, key) for key, name in keys.items())
+    new.replace(path)
 
 
 class OverBudget(Exception):

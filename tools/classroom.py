@@ -205,7 +205,7 @@ class Answer(tornado.web.RequestHandler):
     def prepare(self):
         self.room = self.settings["room"]
         key = self.request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        self.account = self.room.accounts.by_key.get(key)
+        self.account = self.room.accounts.of(key)
         if self.account is None:
             raise Refusal(401, "invalid_api_key", "This room does not know that key. Use the one you were given.")
         if type(self) is Answer:
