@@ -22,7 +22,7 @@ PORT = 8765
 STUDENTS = 30
 TOKENS = 200000
 
-.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides address clean
+.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides book address clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -37,6 +37,7 @@ help:
 	@echo 'make wheelhouse           all packages and the model in one folder, for a room without a network'
 	@echo 'make course WHEELHOUSE=…  install from such a folder, then the same as make course'
 	@echo 'make slides               slides of all notebooks, in slides/'
+	@echo 'make book                 a website of the course, in _site/, with the shipped model to talk to'
 	@echo 'make address ADDRESS=…    give the course (or a fork of it) its public address: badges for Colab'
 	@echo 'make clean                remove .venv (never your runs/)'
 	@echo
@@ -83,6 +84,9 @@ teacher: $(VENV)/course.stamp
 slides: $(VENV)/course.stamp
 	@$(BIN)/python tools/slides.py
 
+book: $(VENV)/book.stamp
+	@$(BIN)/python tools/book.py
+
 address: $(VENV)/course.stamp
 	@$(BIN)/python tools/address.py '$(ADDRESS)'
 
@@ -104,8 +108,12 @@ $(VENV)/beyond.stamp: $(VENV)/course.stamp
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[scale]'
 	@touch $@
 
+$(VENV)/book.stamp: $(VENV)/course.stamp
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book]'
+	@touch $@
+
 # The tests' packages come on top, so an environment for the tests is one for the course as well.
 $(VENV)/test.stamp: $(VENV)/course.stamp
 	@echo 'Installing what the tests need ...'
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,book]'
 	@touch $@

@@ -8,7 +8,7 @@ import pytest
 import run_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *(ROOT / name for name in ("data/README.md", "benchmarks/README.md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "data/README.md", "benchmarks/README.md")), *ROOT.glob("docs/*.md")]
 PAGES += sorted([*run_notebooks.FOLDER.glob("*.md"), *run_notebooks.FOLDER.glob("*.ipynb")])
 LINK = re.compile(r"\[[^\]]*\]\(((?!https?:)[^)\s]*)\)")
 

@@ -184,7 +184,12 @@ print(os.getcwd(), shell.user_ns["fetched"])
 def clone(tmp_path):
     """The files that hold the address."""
     (tmp_path / "notebooks").mkdir()
-    for path in (ROOT / "README.md", ROOT / "pyproject.toml", *(ROOT / "notebooks").glob("[0-9]*.ipynb")):
+    for path in (
+        ROOT / "README.md",
+        "docs/colab.md",
+        ROOT / "pyproject.toml",
+        *(ROOT / "notebooks").glob("[0-9]*.ipynb"),
+    ):
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
     return tmp_path
 
@@ -200,7 +205,7 @@ def test_the_address_reaches_readme_and_every_notebook_and_a_fork_leaves_no_trac
     readme = (clone / "README.md").read_text(encoding="utf-8")
     page = MINE.replace("github.com", "colab.research.google.com/github") + "/blob/main/notebooks/03_corpus"
     assert readme.count("colab-badge.svg") == 9 and f"]({page}_inspection.ipynb)" in readme
-    assert f"!git clone {MINE} baize\n" in readme
+    assert f"!git clone {MINE} baize\n" in (clone / "docs" / "colab.md").read_text(encoding="utf-8")
     (cell,) = {run_notebooks.read(path).cells[2].source for path in clone.glob("notebooks/*.ipynb")}
     assert MINE in cell
     ast.parse(TransformerManager().transform_cell(cell))

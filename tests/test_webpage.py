@@ -12,7 +12,7 @@ from browser import executable
 
 from baize_nb import common, finetune, webpage
 from baize_nb.common import CourseError
-from baize_nb.engine import Engine
+from baize_nb.teacher import Engine
 
 QUESTIONS = ("How do I keep bread fresh?", "What is malaria?", "Where do I find <b>old</b> maps?")
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script> [|x|] & more"

@@ -1,8 +1,8 @@
 """Give the course its public address: `make address ADDRESS=https://github.com/OWNER/NAME`, once, and again for a fork.
 
-It stands in pyproject.toml. From there it comes into README.md (a badge for each notebook, the line for Colab) and into
-the notebooks' set-up cell, which fetches the course where a badge has opened a notebook alone. Without an argument the
-places are brought up to date. Nothing is executed and no output changes.
+It stands in pyproject.toml. From there it comes into README.md (a badge for each notebook), docs/colab.md (the line
+that clones) and the notebooks' set-up cell, which fetches the course where a badge has opened a notebook alone. Without
+an argument the places are brought up to date. Nothing is executed and no output changes.
 """
 
 import re
@@ -40,13 +40,16 @@ def store(root, address):
 
 
 def readme(root, address, names):
-    """Badges between the two marks, and the address in the line that clones the course."""
+    """Badges between the two marks of README.md, and the address in docs/colab.md."""
     file = root / "README.md"
     text = file.read_text(encoding="utf-8")
     pages = address.replace("github.com", "colab.research.google.com/github") + "/blob/main/notebooks/"
     badges = " ".join(f"[![{name[:2]} on Colab]({BADGE})]({pages}{name})" for name in names)
     text = re.sub(r"(<!-- badges -->\n)(?:.*\n)?(<!-- /badges -->)", rf"\g<1>{badges}\n\g<2>", text)
-    file.write_text(re.sub(r"!git clone \S+ baize", f"!git clone {address} baize", text), encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    colab = root / "docs" / "colab.md"
+    text = colab.read_text(encoding="utf-8")
+    colab.write_text(re.sub(r"!git clone \S+ baize", f"!git clone {address} baize", text), encoding="utf-8")
 
 
 def set_up(source, address):
@@ -72,7 +75,7 @@ def main(arguments, root=ROOT):
         cell = next(cell for cell in notebook.cells if cell.source.startswith(SETUP))
         cell.source = set_up(cell.source, address)
         run_notebooks.write(notebook, path)
-    print(f"{address} stands in pyproject.toml, README.md and {len(paths)} notebooks.")
+    print(f"{address} stands in pyproject.toml, README.md, docs/colab.md and {len(paths)} notebooks.")
 
 
 if __name__ == "__main__":
