@@ -183,13 +183,10 @@ print(os.getcwd(), shell.user_ns["fetched"])
 @pytest.fixture
 def clone(tmp_path):
     """The files that hold the address."""
-    (tmp_path / "notebooks").mkdir()
-    for path in (
-        ROOT / "README.md",
-        "docs/colab.md",
-        ROOT / "pyproject.toml",
-        *(ROOT / "notebooks").glob("[0-9]*.ipynb"),
-    ):
+    for name in ("notebooks", "docs"):
+        (tmp_path / name).mkdir()
+    pages = (ROOT / "README.md", ROOT / "docs" / "colab.md", ROOT / "pyproject.toml")
+    for path in (*pages, *(ROOT / "notebooks").glob("[0-9]*.ipynb")):
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
     return tmp_path
 
