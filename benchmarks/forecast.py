@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from baize_nb import common, corpus, finetune, profiles
-from baize_nb.finetune import forecast
+from baize_nb.finetune import memory
 
 # name: (dialogues, what differs from profile laptop)
 SETTINGS = {
@@ -48,16 +48,16 @@ def main():
     print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     for name, (number, _) in SETTINGS.items():
         profile, train, _ = given(name)
-        speed = forecast.matmul_speed(forecast.shapes("embedded"))  # just before: a machine's speed wanders
+        speed = memory.matmul_speed(memory.shapes("embedded"))  # just before: a machine's speed wanders
         needs = finetune.needs(profile, train, speed)
         run = subprocess.run([sys.executable, __file__, "--job", name], capture_output=True, text=True)
         if run.returncode:
             raise SystemExit(run.stderr[-3000:])
         taken = json.loads(run.stdout.splitlines()[-1])
-        seconds, memory = taken["seconds"], taken["bytes"]
+        seconds, peak = taken["seconds"], taken["bytes"]
         print(
             f"| {name} | {number} | {needs.minutes * 60:.0f} | {seconds:.0f} | {seconds / needs.minutes / 60:.2f} "
-            f"| {needs.memory / 1e9:.2f} | {memory / 1e9:.2f} | {memory / needs.memory:.2f} |",
+            f"| {needs.memory / 1e9:.2f} | {peak / 1e9:.2f} | {peak / needs.memory:.2f} |",
             flush=True,
         )
 

@@ -1,6 +1,5 @@
 """The ablations: what a setting changes, the update's rank, and a table that goes on where it was interrupted."""
 
-import csv
 import dataclasses
 import itertools
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from baize_nb import common, corpus, finetune, plots, profiles
+from baize_nb import common, corpus, finetune, models, plots, profiles
 from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
-from baize_nb.finetune import ablations, ranks
+from baize_nb.finetune import ablations
 from baize_nb.finetune.ablations import Setting
 from baize_nb.plots import training as figures
 
@@ -89,21 +88,26 @@ def test_loss_on_everything_learns_every_token_but_padding(rows):
 
 
 @pytest.fixture(scope="module")
-def losses(base, rows):
+def model(small_base):
+    return models.load(small_base)[0]
+
+
+@pytest.fixture(scope="module")
+def losses(model, rows):
     """Held-out loss by setting and seed; the dialogues are held-out ones and trained ones at the same time."""
     settings = (Setting("not trained", epochs=0), BASELINE, Setting("rank 2", rank=2))
-    found = {(s.name, 0): ablations.tune(base[0], 2, rows[:2], rows[:2], s, 0, 128)[0] for s in settings}
+    found = {(s.name, 0): ablations.tune(model, 2, rows[:2], rows[:2], s, 0, 128)[0] for s in settings}
     for seed in (0, 1):
-        found["again", seed] = ablations.tune(base[0], 2, rows[:2], rows[:2], BASELINE, seed, 128)[0]
+        found["again", seed] = ablations.tune(model, 2, rows[:2], rows[:2], BASELINE, seed, 128)[0]
     return found
 
 
-def test_tuning_lowers_the_loss_and_leaves_the_base_model_as_it_was(base, rows, losses):
-    untouched = finetune.heldout_loss(base[0], DIALOGUES[:2], base[1], 128)
+def test_tuning_lowers_the_loss_and_leaves_the_base_model_as_it_was(model, tokenizer, losses):
+    untouched = finetune.heldout_loss(model, DIALOGUES[:2], tokenizer, 128)
     assert losses["not trained", 0] == pytest.approx(untouched, abs=1e-5)
     assert losses["baseline", 0] < untouched
-    assert not hasattr(base[0], "peft_config")
-    assert not [name for name, _ in base[0].named_parameters() if "lora" in name]
+    assert not hasattr(model, "peft_config")
+    assert not [name for name, _ in model.named_parameters() if "lora" in name]
 
 
 def test_a_result_is_that_of_its_seed_and_setting(losses):
@@ -115,35 +119,35 @@ def test_a_result_is_that_of_its_seed_and_setting(losses):
 
 
 @pytest.fixture
-def tuned(base):
+def tuned(model):
     """The base model with an update of rank 4 whose directions weigh 8, 4, 2 and 1."""
     profile = dataclasses.replace(profiles.get("ci"), rank=4, targets=("q_proj", "down_proj"))
-    model = finetune.add_lora(base[0], profile).eval()
+    tuned = finetune.add_lora(model, profile).eval()
     generator = torch.Generator().manual_seed(0)
-    for a, b in ranks._updates(model):
+    for a, b in ablations._updates(tuned):
         q, _ = torch.linalg.qr(torch.randn(a.shape[1], 4, generator=generator))
         p, _ = torch.linalg.qr(torch.randn(b.shape[0], 4, generator=generator))
         a.data, b.data = q.T.contiguous(), p * torch.tensor([8.0, 4.0, 2.0, 1.0])
-    yield model
-    model.unload()
+    yield tuned
+    tuned.unload()
 
 
 def test_the_best_approximation_is_that_of_the_singular_values(tuned):
-    updates = ranks._updates(tuned)
-    assert len(updates) == 2 * 30
+    updates = ablations._updates(tuned)
+    assert len(updates) == 2 * 2
     a, b = updates[0]
     left, values, right = torch.linalg.svd(b.data @ a.data, full_matrices=False)
     for rank in range(5):
-        with ranks.keeping(tuned, rank):
+        with ablations.keeping(tuned, rank):
             best = left[:, :rank] * values[:rank] @ right[:rank]
             assert torch.allclose(b.data @ a.data, best, atol=1e-4), rank
 
 
 def test_afterwards_the_update_is_as_before_even_where_something_failed(tuned):
-    before = [(a.data.clone(), b.data.clone()) for a, b in ranks._updates(tuned)]
-    with pytest.raises(RuntimeError), ranks.keeping(tuned, 1):
+    before = [(a.data.clone(), b.data.clone()) for a, b in ablations._updates(tuned)]
+    with pytest.raises(RuntimeError), ablations.keeping(tuned, 1):
         raise RuntimeError
-    for (a, b), (old_a, old_b) in zip(ranks._updates(tuned), before, strict=True):
+    for (a, b), (old_a, old_b) in zip(ablations._updates(tuned), before, strict=True):
         assert torch.equal(a.data, old_a) and torch.equal(b.data, old_b)
 
 
@@ -153,15 +157,15 @@ def test_keeping_nothing_is_the_base_model_and_keeping_all_changes_nothing(tuned
         everything = tuned(tokens).logits
         with tuned.disable_adapter():
             bare = tuned(tokens).logits
-        with ranks.keeping(tuned, 0):
+        with ablations.keeping(tuned, 0):
             assert torch.allclose(tuned(tokens).logits, bare, atol=1e-4)
-        with ranks.keeping(tuned, 4):
+        with ablations.keeping(tuned, 4):
             assert torch.allclose(tuned(tokens).logits, everything, atol=1e-2 * everything.abs().max())
     assert not torch.allclose(bare, everything, atol=1e-2)
 
 
 def test_spectrum_is_the_share_of_each_direction(tuned):
-    assert ranks.spectrum(tuned) == pytest.approx([64 / 85, 16 / 85, 4 / 85, 1 / 85], abs=1e-4)
+    assert ablations.spectrum(tuned) == pytest.approx([64 / 85, 16 / 85, 4 / 85, 1 / 85], abs=1e-4)
 
 
 # --- the table
@@ -174,41 +178,42 @@ def tiny(tmp_path, monkeypatch):
         corpus.write(dialogues, tmp_path / f"{name}.jsonl")
     calls = []
 
-    def tune(model, pad_id, train, heldout, setting, seed, limit):
+    def tune(model, pad_id, train, heldout, setting, seed):
         calls.append((setting.name, seed))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return 1.0 + seed / 100 + len(setting.name) / 1000, 1.0
 
-    monkeypatch.setattr(ablations, "tune", tune)
+    for name, value in (("tune", tune), ("SETTINGS", ablations.SETTINGS[:2]), ("DIALOGUES", 4)):
+        monkeypatch.setattr(ablations, name, value)
     return tmp_path, calls
 
 
-def make(folder, **options):
-    two = ablations.SETTINGS[:2]
-    return ablations.make(folder / "table.csv", seeds=(0, 1), dialogues=4, settings=two, folder=folder, **options)
+def make(folder):
+    return ablations.make_table(folder / "table.csv", seeds=(0, 1), folder=folder)
 
 
 def test_an_interrupted_table_goes_on(tiny):
     folder, calls = tiny
     with pytest.raises(KeyboardInterrupt):
         make(folder)
-    assert len(ablations.read(folder / "table.csv")) == 2
+    assert len(ablations.read_table(folder / "table.csv")) == 2
     rows = make(folder)
     every = list(itertools.product((0, 1), ("not trained", "baseline")))
     assert [(row["seed"], row["setting"]) for row in rows] == every
     assert sorted(calls[3:]) == sorted((name, seed) for seed, name in every[2:]), "what was done is not done again"
-    assert rows == ablations.read(folder / "table.csv")
+    assert rows == ablations.read_table(folder / "table.csv")
     manifest = common.manifest_path(folder / "table.csv").read_text()
     assert "cores" in manifest and str(folder) not in manifest
 
 
-def test_a_table_of_other_settings_is_refused(tiny):
+def test_a_table_of_other_settings_is_refused(tiny, monkeypatch):
     folder, calls = tiny
     calls += [None] * 3
     make(folder)
+    monkeypatch.setattr(ablations, "LIMIT", 64)
     with pytest.raises(CourseError, match="other data or settings"):
-        make(folder, limit=64)
+        make(folder)
     (folder / "table.csv").write_text("name,loss\na,1\n")
     with pytest.raises(CourseError, match="no table of ablations"):
         make(folder)
@@ -236,15 +241,14 @@ def test_summary_says_which_differences_are_clear():
 
 
 def test_the_shipped_table_is_whole():
-    rows = ablations.read(common.DATA / "ablations.csv")
+    rows = ablations.read_table(common.DATA / "ablations.csv")
     runs = {(row["setting"], row["seed"]) for row in rows}
     assert runs == set(itertools.product((s.name for s in ablations.SETTINGS), range(3))) and len(rows) == len(runs)
 
 
 def test_the_shipped_table_is_of_this_code_and_data(tokenizer):
-    shipped = ablations.read(common.DATA / "ablations.csv")
-    train, heldout = ablations.chosen_rows(tokenizer)
-    recipes = {s.name: ablations._recipe(train, heldout, ablations.LIMIT, s) for s in ablations.SETTINGS}
+    shipped = ablations.read_table(common.DATA / "ablations.csv")
+    *_, recipes, _ = ablations._plan(tokenizer, None)
     assert all(row["recipe"] == recipes[row["setting"]] for row in shipped), "make data/ablations.csv anew"
 
 
@@ -268,5 +272,4 @@ def test_command_names_its_trouble(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("name,loss\na,1\n")
     assert ablations.main(["--out", str(tmp_path / "t.csv"), "--seeds", "0"]) == 1
     assert "no table of ablations" in capsys.readouterr().err
-    with (tmp_path / "t.csv").open() as file:
-        assert list(csv.DictReader(file)) == [{"name": "a", "loss": "1"}]
+    assert (tmp_path / "t.csv").read_text() == "name,loss\na,1\n"

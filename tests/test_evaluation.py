@@ -18,7 +18,7 @@ from baize_nb.chat import STOPS, ChatSession, Conversation
 from baize_nb.common import CourseError
 from baize_nb.evaluation import Prompt, Reply, Verdict, serving
 from baize_nb.finetune import export, saving
-from baize_nb.finetune.loss import rows_loss
+from baize_nb.finetune.training import rows_loss
 from baize_nb.plots import evaluation as figures
 from baize_nb.widget import CompareWidget
 

@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from baize_nb import common, corpus, finetune, models, transcript
 from baize_nb.common import CourseError
-from baize_nb.finetune import gguf_file
-from baize_nb.finetune.chattemplate import chat_template
+from baize_nb.finetune import export
+from baize_nb.finetune.tokens import chat_template
 from baize_nb.teacher import Engine
 
 ADAPTER = common.DATA / "adapter"
@@ -169,14 +169,14 @@ def test_chat_completions_end_at_the_stop_token(engine, tokenizer):
     assert choice["message"]["content"].strip() and tokenizer.eos_token not in choice["message"]["content"]
 
 
-def test_an_untuned_model_comes_out_as_the_embedded_file(base, source):
-    ours = gguf_file._named(base[0])
+def test_an_untuned_model_comes_out_as_the_embedded_file(source, folder):
+    written = gguf.GGUFReader(finetune.export_gguf(None, out=folder / "bare.gguf", kind="F32"))
+    ours = {tensor.name: tensor for tensor in written.tensors}
     assert set(ours) == {t.name for t in source.tensors}
     for tensor in source.tensors:
         if tensor.name.startswith(("blk.0.", "blk.29.", "token_embd", "output")):
             weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            mine = gguf_file._in_order(tensor.name, ours[tensor.name], base[0].config)
-            assert np.array_equal(mine.numpy(), weights), tensor.name
+            assert np.array_equal(ours[tensor.name].data, weights), tensor.name
 
 
 def test_metadata_and_tokenizer_are_the_embedded_files(source, full, tokenizer):
@@ -191,7 +191,7 @@ def test_metadata_and_tokenizer_are_the_embedded_files(source, full, tokenizer):
 
 
 def test_q8_is_a_quarter_as_large_and_close(plain, source, folder, full):
-    gguf_file.write(*plain, source, folder / "small.gguf", "Q8_0")
+    export.write_gguf(*plain, source, folder / "small.gguf", "Q8_0")
     assert 0.25 < (folder / "small.gguf").stat().st_size / full[0].stat().st_size < 0.3
     exact = {t.name: t.data for t in full[1].tensors}
     for tensor in gguf.GGUFReader(folder / "small.gguf").tensors[1:20]:
@@ -215,7 +215,7 @@ def small_llama(**changes):
 
 def test_a_model_of_another_shape_says_the_same_words(source, folder, tokenizer):
     model = small_llama(initializer_range=0.2)
-    gguf_file.write(model, tokenizer, source, folder / "other.gguf", "F32")
+    export.write_gguf(model, tokenizer, source, folder / "other.gguf", "F32")
     served = Engine(folder / "other.gguf", "other", slots=1)
     try:
         options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
@@ -230,14 +230,9 @@ def test_a_model_of_another_shape_says_the_same_words(source, folder, tokenizer)
 @pytest.mark.parametrize(
     "changes", [{"head_dim": 8}, {"attention_bias": True}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}]
 )
-def test_a_model_that_is_no_plain_llama_is_refused(changes):
+def test_a_model_that_is_no_plain_llama_is_refused(changes, source, tokenizer, tmp_path):
     with pytest.raises(CourseError, match=r"no plain LLaMA.*convert_hf_to_gguf\.py"):
-        gguf_file._named(small_llama(**changes))
-
-
-def test_permuted_puts_the_pairs_of_a_head_side_by_side():
-    rows = torch.arange(8.0).view(8, 1)  # two heads of four rows
-    assert gguf_file.permuted(rows, 2).flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+        export.write_gguf(small_llama(**changes), tokenizer, source, tmp_path / "x.gguf", "F32")
 
 
 # What can go wrong
@@ -263,15 +258,12 @@ def test_an_unknown_kind_and_a_missing_adapter_are_said(tmp_path):
 def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):
     folder, file = tmp_path / "merged", tmp_path / "model.gguf"
     folder.mkdir()
-    (folder / "old").write_text("still here")
-    file.write_text("still here")
+    for old in (folder / "old", file):
+        old.write_text("still here")
     with disk_full_after(1_000_000):
-        with (
-            pytest.raises(CourseError, match=r"Could not write the model.*Free some space"),
-            common.atomic_folder(folder, "the model", "Free some space.") as new,
-        ):
-            base[0].save_pretrained(new)
+        with pytest.raises(CourseError, match=r"Could not write the model.*Free some space"):
+            finetune.merge(ADAPTER, out=folder)
         with pytest.raises(CourseError, match=r"Could not write.*Free some space"):
-            gguf_file.write(*base, source, file, "F32")
+            export.write_gguf(*base, source, file, "F32")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["merged", "model.gguf"]
     assert (folder / "old").read_text() == file.read_text() == "still here"

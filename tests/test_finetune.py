@@ -1,11 +1,10 @@
-"""Fine-tuning: tokens and loss mask, the loss, the gradient, figures and exercises. Runs: test_finetune_runs.py."""
+"""Fine-tuning: tokens and loss mask, the loss, a step's gradient, LoRA's layer, figures. Runs: test_training.py."""
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY, chat, dialogue
@@ -13,22 +12,22 @@ from smalltalk import DIALOGUES, TINY, chat, dialogue
 from baize_nb import finetune, models, plots, transcript
 from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
-from baize_nb.finetune import fastlora, training
-from baize_nb.finetune.fastlora import quicken
-from baize_nb.finetune.loss import learned, projecting_only, rows_loss, summed_loss
-from baize_nb.finetune.trainer import AssistantTrainer, ByLength
-from baize_nb.finetune.watching import Seen
+from baize_nb.finetune import fast_lora, training
+from baize_nb.finetune.training import learned, rows_loss, summed_loss
 from baize_nb.plots import training as figures
-from checks import finetune as checks
 
-SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/04_lora_finetuning.py"))
 IGNORE = finetune.IGNORE
 
 
 @pytest.fixture(scope="module")
-def lora():
-    """A model with LoRA layers whose B is not zero, so that every gradient is."""
-    model = training.add_lora(models.load()[0], TINY)
+def rows(tokenizer):
+    return finetune.encode_all(DIALOGUES, tokenizer, 512).rows
+
+
+@pytest.fixture(scope="module")
+def lora(small_base):
+    """A small model with LoRA layers whose B is not zero, so that every gradient is."""
+    model = finetune.add_lora(models.load(small_base)[0], TINY)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -82,22 +81,17 @@ def test_typed_special_tokens_stay_letters(tokenizer):
     assert tokenizer.decode(row["input_ids"]).count(nasty) == 2
 
 
-def test_too_long_loses_whole_exchanges_then_its_stop(tokenizer):
+def test_too_long_loses_whole_exchanges_then_its_stop_and_is_counted(tokenizer):
     messages = DIALOGUES[0].messages
     first = finetune.encode(messages[:2], tokenizer, 512)
     whole = finetune.encode(messages, tokenizer, 512)
-    length = len(whole["input_ids"])
+    length, short = len(whole["input_ids"]), len(first["input_ids"])
     assert finetune.encode(messages, tokenizer, length) == whole
     assert finetune.encode(messages, tokenizer, length - 1) == first
-    cut = finetune.encode(messages, tokenizer, len(first["input_ids"]) - 3)
-    assert cut["input_ids"] == first["input_ids"][:-3]
-    assert tokenizer.eos_token_id not in cut["labels"]
+    cut = finetune.encode(messages, tokenizer, short - 3)
+    assert cut["input_ids"] == first["input_ids"][:-3] and tokenizer.eos_token_id not in cut["labels"]
 
-
-def test_encode_all_counts_what_was_lost(tokenizer):
-    short = len(finetune.encode(DIALOGUES[0].messages[:2], tokenizer, 512)["input_ids"])
-    long_answer = dialogue("Hi.", "word " * 200)
-    long_question = dialogue("word " * 200, "Hi.")
+    long_answer, long_question = dialogue("Hi.", "word " * 200), dialogue("word " * 200, "Hi.")
     encoded = finetune.encode_all([DIALOGUES[0], DIALOGUES[1], long_answer, long_question], tokenizer, short)
     assert (len(encoded.rows), encoded.shortened, encoded.cut, encoded.dropped) == (3, 1, 1, 1)
     assert encoded.tokens == sum(len(row["input_ids"]) for row in encoded.rows)
@@ -112,20 +106,16 @@ def test_nothing_to_learn_is_said(tokenizer):
         finetune.encode_all([Dialogue(id="broken", messages=chat("Hi", " "))], tokenizer, 64)
 
 
-def test_tokenizer_without_stop_is_refused():
-    tokenizer = models.load_tokenizer()
-    tokenizer.eos_token = None
+def test_other_tokenizers(tokenizer):
+    """Without a stop: refused; without a chat template: enough; a begin token is kept where there is one."""
+    messages, usual = DIALOGUES[1].messages, finetune.encode(DIALOGUES[1].messages, tokenizer, 512)
+    other = models.load_tokenizer()
+    other.chat_template = None
+    assert finetune.encode(messages, other, 512) == usual
+    other.eos_token = None
     with pytest.raises(CourseError, match="no end-of-sequence token"):
-        finetune.encode(DIALOGUES[0].messages, tokenizer, 512)
+        finetune.encode(messages, other, 512)
 
-
-def test_a_tokenizer_without_a_chat_template_is_enough(tokenizer):
-    plain = models.load_tokenizer()
-    plain.chat_template = None
-    assert finetune.encode(DIALOGUES[0].messages, plain, 512) == finetune.encode(DIALOGUES[0].messages, tokenizer, 512)
-
-
-def test_begin_token_is_kept_where_the_tokenizer_writes_one(tokenizer):
     class Beginning:
         def __call__(self, text, **kwargs):
             ids = tokenizer(text, **kwargs)
@@ -136,16 +126,11 @@ def test_begin_token_is_kept_where_the_tokenizer_writes_one(tokenizer):
         def __getattr__(self, name):
             return getattr(tokenizer, name)
 
-    row = finetune.encode(DIALOGUES[1].messages, Beginning(), 512)
-    assert row["input_ids"] == [
-        tokenizer.bos_token_id,
-        *finetune.encode(DIALOGUES[1].messages, tokenizer, 512)["input_ids"],
-    ]
-    assert row["labels"][0] == IGNORE
+    row = finetune.encode(messages, Beginning(), 512)
+    assert row["input_ids"] == [tokenizer.bos_token_id, *usual["input_ids"]] and row["labels"][0] == IGNORE
 
 
-def test_padding_goes_by_position(tokenizer):
-    rows = [finetune.encode(d.messages, tokenizer, 512) for d in DIALOGUES]
+def test_padding_goes_by_position(tokenizer, rows):
     batch = finetune.collate(rows, pad_id=tokenizer.eos_token_id)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id  # the trap
     for row, ids, mask, labels in zip(rows, batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
@@ -165,160 +150,45 @@ def test_padding_share():
 # --- loss and gradient
 
 
-def test_loss_equals_the_models_own(base):
-    model, tokenizer = base
-    rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
+def test_loss_is_the_models_own_from_the_learned_positions_only(small_base, rows):
+    model, tokenizer = models.load(small_base)
     batch = finetune.collate(rows, tokenizer.eos_token_id)
+    keep = learned(batch["labels"])
     with torch.no_grad():
-        reference = model(**batch).loss.item()
+        whole = model(**batch)
+        with training.projecting_only(model, keep):
+            some = model(input_ids=batch["input_ids"]).logits
+        assert model(input_ids=batch["input_ids"]).logits.shape == whole.logits.shape  # the hook is gone
+    assert some.shape == (int((batch["labels"] != IGNORE).sum()), whole.logits.shape[-1])
+    assert torch.allclose(some, whole.logits[:, :-1][keep], atol=1e-4)
+    reference = whole.loss.item()
     assert finetune.heldout_loss(model, DIALOGUES, tokenizer, 512) == pytest.approx(reference, abs=1e-5)
     assert rows_loss(model, rows, tokenizer.eos_token_id, batch_size=1) == pytest.approx(reference, abs=1e-5)
-
-
-def test_only_learned_positions_reach_the_projection(base):
-    model, tokenizer = base
-    batch = finetune.collate(finetune.encode_all(DIALOGUES, tokenizer, 512).rows, tokenizer.eos_token_id)
-    keep = learned(batch["labels"])
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    with torch.no_grad():
-        everything = model(**inputs).logits
-        with projecting_only(model, keep):
-            some = model(**inputs).logits
-        after = model(**inputs).logits
-    assert some.shape == (int((batch["labels"] != IGNORE).sum()), everything.shape[-1])
-    assert torch.allclose(some, everything[:, :-1][keep], atol=1e-4)
-    assert after.shape == everything.shape  # the hook is gone
 
 
 def gradients(model):
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def step_gradients(model, rows, micro, folder):
-    """Gradients of one optimizer step of our Trainer, its loss, and the number of learned tokens."""
-    arguments = training._arguments(folder, replace(TINY, batch_size=4, micro_batch_size=micro))
-    assert arguments.gradient_accumulation_steps * micro == 4
-    trainer = AssistantTrainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows, pad_id=2)
-    batches = [finetune.collate(rows[i : i + micro], 2) for i in range(0, 4, micro)]
-    items = trainer._get_num_items_in_batch(batches, "cpu")
-    trainer.current_gradient_accumulation_steps = len(batches)
-    model.zero_grad()
-    losses = [trainer.training_step(model, batch, items) for batch in batches]
-    return gradients(model), sum(losses).item(), items
-
-
 def differing(ours, reference):
     """Names of the gradients that differ by more than a ten-thousandth of the largest one."""
-    assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 30
+    assert ours.keys() == reference.keys() and len(ours) == 2 * 6 * 2
     allowed = 1e-4 * max(g.abs().max() for g in reference.values())
     return [name for name in ours if (ours[name] - reference[name]).abs().max() > allowed]
 
 
-def test_step_gradient_is_the_token_weighted_sum_over_dialogues(lora, tokenizer, tmp_path):
-    rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
+def test_step_gradient_is_the_token_weighted_sum_over_dialogues_and_knows_no_padding(lora, rows):
     counts = [sum(label != IGNORE for label in row["labels"]) for row in rows]
-    lora.zero_grad()
+    lora.train().zero_grad()
     for row, count in zip(rows, counts, strict=True):
         (lora(**finetune.collate([row], 2)).loss * count / sum(counts)).backward()
     reference, loss = gradients(lora), rows_loss(lora, rows, 2)
-    for micro in (1, 2, 4):
-        ours, step_loss, items = step_gradients(lora, rows, micro, tmp_path)
-        assert items == sum(counts) and step_loss == pytest.approx(loss, abs=1e-5)
-        assert not differing(ours, reference), micro
-
-
-def test_padding_changes_no_gradient(lora, tokenizer, tmp_path):
-    """No attention mask is given, so what stands in the padding must not matter."""
-    rows = finetune.encode_all(DIALOGUES, tokenizer, 512).rows
-    reference, _, _ = step_gradients(lora, rows, 4, tmp_path)
-    batch = finetune.collate(rows, pad_id=4321)
-    lora.zero_grad()
-    (summed_loss(lora, batch) / int(learned(batch["labels"]).sum())).backward()
-    assert not differing(gradients(lora), reference)
-
-
-@pytest.fixture
-def quick(lora):
-    """Turns the same model's LoRA layers into ours, until the end of a test; before, they are peft's."""
-    yield lambda: quicken(lora)
-    for layer in lora.modules():
-        layer.__dict__.pop("forward", None)
-
-
-def test_quick_lora_gives_the_gradients_of_peft(lora, quick, tokenizer):
-    batch = finetune.collate(finetune.encode_all(DIALOGUES, tokenizer, 512).rows, 2)
-
-    def step(model):
-        model.train().zero_grad()
-        loss = summed_loss(model, batch)
-        loss.backward()
-        return loss.item(), gradients(model)
-
-    theirs, reference = step(lora)
-    ours, gradient = step(quick())
-    assert ours == pytest.approx(theirs, rel=1e-5)
-    assert not differing(gradient, reference)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.25])
-def test_quick_lora_against_the_formula_with_the_same_dropout(p):
-    torch.manual_seed(0)
-    x, weight, a, b, grad = (torch.randn(size) for size in ((5, 6), (4, 6), (2, 6), (4, 2), (5, 4)))
-    for tensor in (x, a, b):
-        tensor.requires_grad_()
-    torch.manual_seed(1)
-    kept = torch.ones(5, 6)
-    if p:
-        kept.view(-1)[fastlora.dropped_places(30, p)] = 0
-        assert 0 < kept.sum() < 30
-    formula = x @ weight.T + 2.0 * (x * kept / (1 - p)) @ a.T @ b.T
-    expected = torch.autograd.grad(formula, (x, a, b), grad)
-    torch.manual_seed(1)
-    ours = fastlora._Lora.apply(x, weight, a, b, 2.0, p)
-    assert torch.allclose(ours, formula, atol=1e-5)
-    for found, wanted in zip(torch.autograd.grad(ours, (x, a, b), grad), expected, strict=True):
-        assert torch.allclose(found, wanted, atol=1e-5)
-
-
-def test_dropped_places_are_drawn_one_by_one():
-    torch.manual_seed(0)
-    size, p = 1_000_000, 0.05
-    places = fastlora.dropped_places(size, p)
-    assert (places.diff() > 0).all() and places[0] >= 0 and places[-1] < size
-    assert len(places) / size == pytest.approx(p, rel=0.02)
-    neighbours = (places.diff() == 1).sum().item() / len(places)  # whether the next one is dropped, too, is chance
-    assert neighbours == pytest.approx(p, rel=0.05)
-    assert (places >= size // 2).sum() / len(places) == pytest.approx(0.5, rel=0.02)
-    assert len(fastlora.dropped_places(3, 0.99)) >= 2
-
-
-def test_quick_lora_is_pefts_own_outside_of_training(lora, quick, tokenizer):
-    ids = torch.tensor([finetune.encode(DIALOGUES[1].messages, tokenizer, 512)["input_ids"]])
-    with torch.no_grad():
-        theirs = lora.eval()(ids).logits
-        ours = quick()(ids).logits
-        with lora.disable_adapter():
-            bare = lora(ids).logits
-    assert torch.equal(ours, theirs) and not torch.allclose(bare, theirs, atol=1e-3)
-
-
-def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
-    rows = [{"input_ids": [0] * n} for n in range(1, 65)]
-    sampler = ByLength(4, dataset=rows)
-    orders = []
-    for epoch in (0, 1, 1):
-        sampler.set_epoch(epoch)
-        orders.append(list(sampler))
-    assert orders[1] == orders[2] != orders[0] and sorted(orders[0]) == list(range(64))
-    lengths = [len(rows[i]["input_ids"]) for i in orders[0]]
-    assert finetune.padding_share(lengths, 4) < 0.5 * finetune.padding_share([*range(1, 65, 2), *range(64, 0, -2)], 64)
-
-
-def test_several_processes_get_equally_many_batches_and_every_dialogue_once():
-    rows = [{"input_ids": [0] * n} for n in range(1, 12)]
-    order = list(ByLength(8, rows, multiple=4))
-    assert len(order) == len(ByLength(8, rows, multiple=4)) == 12
-    assert order[:11] == list(ByLength(8, rows)) and order[11] == 11  # the blank row comes after the last dialogue
+    for micro, pad_id in ((1, 2), (2, 2), (4, 2), (4, 4321)):  # no attention mask is given: padding must not matter
+        lora.zero_grad()
+        (batches,) = training.epoch_steps(rows, {}, replace(TINY, batch_size=4, micro_batch_size=micro), epoch=0)
+        assert [len(batch) for batch in batches] == [micro] * (4 // micro)
+        assert training.training_step(lora, batches, Accelerator(), pad_id).item() == pytest.approx(loss, abs=1e-5)
+        assert not differing(gradients(lora), reference), (micro, pad_id)
 
 
 def test_looking_at_the_loss_leaves_the_model_as_it_was(lora, tokenizer):
@@ -329,7 +199,98 @@ def test_looking_at_the_loss_leaves_the_model_as_it_was(lora, tokenizer):
     assert all(torch.equal(p, before[n]) for n, p in lora.named_parameters() if p.requires_grad)
 
 
-# --- figures and exercises
+# --- the order of dialogues
+
+
+def of_length(lengths):
+    return [{"input_ids": [0] * n} for n in lengths]
+
+
+def order_of(steps):
+    return [len(row["input_ids"]) for batches in steps for batch in batches for row in batch]
+
+
+def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
+    rows, profile = of_length(range(1, 65)), replace(TINY, batch_size=4, micro_batch_size=2)
+    first, second, again = (training.epoch_steps(rows, {}, profile, epoch) for epoch in (0, 1, 1))
+    assert second == again != first and sorted(order_of(first)) == list(range(1, 65))
+    assert {len(batches) for batches in first} == {2} and len(first) == 16
+    assert finetune.padding_share(order_of(first), 4) < 0.2
+
+
+def test_several_processes_get_equally_many_batches_and_every_dialogue_once():
+    rows, profile = of_length(range(1, 12)), replace(TINY, batch_size=8, micro_batch_size=2)
+    steps = training.epoch_steps(rows, {"input_ids": []}, profile, 0, processes=2)
+    assert [len(batches) for batches in steps] == [4, 2] and sorted(order_of(steps)) == list(range(12))
+    with pytest.raises(CourseError, match="batch_size 2 can't be shared evenly by 3 processes"):
+        training.shares(TINY, 3)
+    assert training.shares(replace(TINY, batch_size=8, micro_batch_size=3), 2) == (2, 2)  # each process has 4
+
+
+# --- LoRA
+
+
+def test_targets_that_the_model_lacks_are_named(base):
+    with pytest.raises(CourseError, match="targets"):
+        finetune.add_lora(base[0], replace(TINY, targets=("no_such_layer",)))
+
+
+def test_fast_lora_is_pefts_in_training_and_outside(small_base, lora, rows):
+    batch, ids = finetune.collate(rows, 2), torch.tensor([rows[1]["input_ids"]])
+
+    def step(model):
+        model.train().zero_grad()
+        loss = summed_loss(model, batch)
+        loss.backward()
+        with torch.no_grad():
+            return loss.item(), gradients(model), model.eval()(ids).logits
+
+    theirs, reference, said = step(lora)
+    try:
+        ours, gradient, same = step(fast_lora.use_fast_lora(lora))
+        with torch.no_grad(), lora.disable_adapter():
+            bare = lora(ids).logits
+    finally:
+        for layer in lora.modules():
+            layer.__dict__.pop("forward", None)
+    assert ours == pytest.approx(theirs, rel=1e-5) and not differing(gradient, reference)
+    assert torch.equal(said, same) and not torch.allclose(bare, same, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("p", "dtype", "close"), [(0.0, torch.float32, 1e-5), (0.25, torch.float32, 1e-5), (0.0, torch.bfloat16, 0.02)]
+)
+def test_fast_lora_against_the_formula_with_the_same_dropout(p, dtype, close):
+    torch.manual_seed(0)
+    x, weight, a, b, grad = (torch.randn(size) for size in ((50, 64), (32, 64), (4, 64), (32, 4), (50, 32)))
+    for tensor in (x, a, b):
+        tensor.requires_grad_()
+    torch.manual_seed(1)
+    kept = torch.ones(50, 64)
+    if p:
+        kept.view(-1)[fast_lora.dropped_places(50 * 64, p)] = 0
+    formula = x @ weight.T + 2.0 * (x * kept / (1 - p)) @ a.T @ b.T
+    expected = torch.autograd.grad(formula, (x, a, b), grad)
+    torch.manual_seed(1)
+    half = x.detach().to(dtype).requires_grad_()
+    ours = fast_lora._Lora.apply(half, weight.to(dtype), a, b, 2.0, p)
+    found = torch.autograd.grad(ours, (half, a, b), grad.to(dtype))
+    assert [g.dtype for g in found] == [dtype, torch.float32, torch.float32]
+    for got, wanted in zip((ours, *found), (formula, *expected), strict=True):
+        assert (got.float() - wanted).norm() <= close * wanted.norm()
+
+
+def test_dropped_places_are_there_with_their_chance_whatever_the_others_are():
+    torch.manual_seed(0)
+    size, p = 400_000, 0.05
+    places = fast_lora.dropped_places(size, p)
+    assert len(places) / size == pytest.approx(p, rel=0.02) and (places.diff() > 0).all() and places[-1] < size
+    assert (places.diff() == 1).float().mean().item() == pytest.approx(p, rel=0.05)
+    assert (places >= size // 2).sum() / len(places) == pytest.approx(0.5, rel=0.02)
+    assert len(fast_lora.dropped_places(3, 0.99)) >= 2
+
+
+# --- figures
 
 
 def test_tokens_are_shown_with_their_mask_and_nothing_typed_becomes_html():
@@ -353,8 +314,7 @@ def test_figures_draw(fig, words):
 
     fig = fig()
     assert plots.png(fig).startswith(b"\x89PNG")
-    drawn = {text.get_text() for text in fig.findobj(Text)}
-    assert words <= drawn
+    assert words <= {text.get_text() for text in fig.findobj(Text)}
 
 
 def test_live_figure_is_drawn_again_in_its_place(monkeypatch):
@@ -370,31 +330,7 @@ def test_live_figure_is_drawn_again_in_its_place(monkeypatch):
 
     monkeypatch.setattr("IPython.display.display", display)
     live = figures.LiveLoss()
-    live(Seen(1, 3, [(1, 2.0)], []))  # nothing to show yet
-    live(Seen(0, 3, [], [(0, 2.25)]))
-    live(Seen(3, 3, [(1, 2.0), (3, 1.5)], [(0, 2.25), (3, 1.5)]))
+    live(training.Seen(1, 3, [(1, 2.0)], []))  # nothing to show yet
+    live(training.Seen(0, 3, [], [(0, 2.25)]))
+    live(training.Seen(3, 3, [(1, 2.0), (3, 1.5)], [(0, 2.25), (3, 1.5)]))
     assert len(shown) == 2 and "2.25" in shown[0] and "step 3 of 3" in shown[1] and "1.50" in shown[1]
-
-
-def masked_by_id(parts, length, pad_id):
-    ids, _ = SOLUTIONS["loss_mask"](parts, length, pad_id)
-    _, labels = SOLUTIONS["loss_mask"](parts, length, pad_id)
-    return ids, [IGNORE if label == pad_id else label for label in labels]
-
-
-WRONG = {
-    "rank_for": lambda shapes, budget: budget // sum(outputs * inputs for outputs, inputs in shapes),
-    "loss_mask": masked_by_id,
-    "lora_forward": lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T,
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_exercises(name, capsys):
-    check = getattr(checks, name)
-    assert not check(lambda *args: ...)
-    assert "hint 1" in capsys.readouterr().out
-    assert not check(WRONG[name])
-    assert "hint" in capsys.readouterr().out
-    assert check(SOLUTIONS[name])
-    assert "✓" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from .. import common, profiles
-from ..finetune import forecast
+from ..finetune import memory as forecast
 from .findings import Finding
 from .machine import GIB, free_gib, total_gib
 
@@ -44,7 +44,7 @@ def training(profile=None, memory=None, disk=None, gpu=None):
 def _smaller(profile, memory):
     """The remedy for too little memory: the first settings to change."""
     there = f"{memory / forecast.GB:.1f} GB are free."
-    changed = forecast.change(profile, memory)
+    changed = forecast.smaller_settings(profile, memory)
     if changed is None:
         return f"{there} No setting makes that enough: use a smaller base model or profile, or a larger machine."
     named = ", ".join(f"{name}={value!r}" for name, value in changed.items())

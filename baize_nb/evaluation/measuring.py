@@ -68,8 +68,8 @@ def losses(model, dialogues, tokenizer, max_length):
     Only the assistant's tokens count, whatever the model was trained on. With one tokenizer and max_length all models
     get the same rows, so differences can be taken row by row. Raises CourseError where nothing can be learned.
     """
-    from ..finetune.loss import loss_sums
     from ..finetune.tokens import encode_all
+    from ..finetune.training import loss_sums
 
     rows = encode_all(dialogues, tokenizer, max_length).rows
     sums = [loss_sums(model, [row], tokenizer.eos_token_id) for row in rows]

@@ -12,32 +12,28 @@ import sys
 
 from .. import common, corpus, finetune, profiles
 from ..common import CourseError
-from . import hardware
+from . import memory
 
 
-def arguments(given=None):
-    """What stands on the command line."""
-    profile = profiles.current()
-    parser = argparse.ArgumentParser(
-        prog="python -m baize_nb.finetune", description="Train a LoRA adapter on dialogues, in one process or several."
-    )
-    parser.add_argument("--train", help="dialogues to train on (.jsonl); default: train.jsonl of this run")
-    parser.add_argument("--heldout", help="dialogues to measure on (.jsonl); default: heldout.jsonl of this run")
-    parser.add_argument("--base", default=profile.base, help="base model: embedded, a folder or a hub id; %(default)s")
-    parser.add_argument("--out", help="folder of the adapter; default: adapter of this run")
-    return parser.parse_args(given)
-
-
-def main(given=None):
-    """Train; return the exit code."""
+def main(given: list[str] | None = None) -> int:
+    """Train by what stands on the command line; return the exit code."""
     try:
-        options = arguments(given)
-        with hardware.only_the_first_speaks():
+        parser = argparse.ArgumentParser(
+            prog="python -m baize_nb.finetune",
+            description="Train a LoRA adapter on dialogues, in one process or several.",
+        )
+        base = profiles.current().base
+        parser.add_argument("--train", help="dialogues to train on (.jsonl); default: train.jsonl of this run")
+        parser.add_argument("--heldout", help="dialogues to measure on (.jsonl); default: heldout.jsonl of this run")
+        parser.add_argument("--base", default=base, help="base model: embedded, a folder or a hub id; %(default)s")
+        parser.add_argument("--out", help="folder of the adapter; default: adapter of this run")
+        options = parser.parse_args(given)
+        with memory.only_the_first_speaks():
             paths = [options.train or common.find("train.jsonl"), options.heldout or common.find("heldout.jsonl")]
         train, heldout = (corpus.read(path) for path in paths)
         finetune.train(train, heldout, base=options.base, out=options.out, sources=paths)
     except CourseError as error:
-        who = f"process {hardware.rank()}: " if hardware.rank() else ""
+        who = f"process {memory.rank()}: " if memory.rank() else ""
         print(f"{who}{error}", file=sys.stderr)
         return 1
     return 0

@@ -1,15 +1,16 @@
-"""What a training run leaves on disk: the adapter, its manifest, and checkpoints while it is under way.
-
-Knows: how to tell whether something on disk came from the same data and settings. Does not know: how to train.
-"""
+"""What a training run leaves on disk: checkpoints while it is under way, then the adapter and its manifest."""
 
 import hashlib
+import io
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .. import common, models
+import torch
+
+from .. import common, models, profiles
 
 WEIGHTS = "adapter_model.safetensors"
 KNOBS = (
@@ -44,29 +45,24 @@ class Run:
     dtype: str = "float32"
 
 
-def recipe(train, validation, base, profile):
-    """Everything that decides the result: base model, settings, and SHA-256 of the dialogues, as json would read it."""
+def recipe(train: Sequence, heldout: Sequence, base: str, profile: profiles.Profile) -> dict:
+    """Name all that decides the result: base model, settings, and SHA-256 of the dialogues' messages, in order."""
+
+    def digest(dialogues):
+        text = json.dumps([d.messages for d in dialogues], ensure_ascii=False)
+        return {"dialogues": len(dialogues), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
     settings = {name: getattr(profile, name) for name in KNOBS}
     if profile.loss_on != "assistant":  # named only then: adapters from before this setting existed stay valid
         settings["loss_on"] = profile.loss_on
-    wanted = {
-        "base": base,
-        "settings": settings,
-        "data": {"train": _digest(train), "heldout": _digest(validation)},
-    }
-    return json.loads(json.dumps(wanted))
+    wanted = {"base": base, "settings": settings, "data": {"train": digest(train), "heldout": digest(heldout)}}
+    return json.loads(json.dumps(wanted))  # as it is read back from a file
 
 
-def _digest(dialogues):
-    """SHA-256 of the messages of dialogues, in order, and their number."""
-    text = json.dumps([d.messages for d in dialogues], ensure_ascii=False)
-    return {"dialogues": len(dialogues), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def finished(out, wanted):
-    """The `Run` that already wrote `out` from the same recipe, or None."""
+def finished(out: Path, wanted: dict) -> Run | None:
+    """Return the `Run` that already wrote the adapter `out` from the same recipe, or None."""
     try:
-        manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(common.manifest_path(out).read_text(encoding="utf-8"))
         if not (out / WEIGHTS).is_file() or any(manifest[k] != v for k, v in wanted.items()):
             return None
         run = manifest["run"]
@@ -76,56 +72,50 @@ def finished(out, wanted):
         return None  # no manifest, or not one of ours: train
 
 
-def prepare(folder, wanted, **began):
-    """Make the checkpoint folder ready: leave what a run of the same recipe can go on from, else start anew.
-
-    began : what a new run begins with and one that goes on from it has to keep, see `noted`.
-    """
-    last = last_checkpoint(folder)
-    if noted(folder, wanted) is not None:
-        print(f"Going on from {common.show(last)}, which an interrupted run of the same data and settings left.")
-        return
-    if last is not None:
-        print(f"{common.show(folder)} came from other data or settings: starting anew.")
-    shutil.rmtree(folder, ignore_errors=True)
-    common.write_text(folder / "recipe.json", json.dumps({"wanted": wanted, **began}, indent=2) + "\n")
+def save_checkpoint(folder: Path, state: dict) -> None:
+    """Write `<folder>/checkpoint-<step>.pt` whole or not at all; then remove the one before."""
+    path, buffer = folder / f"checkpoint-{state['seen']['step']}.pt", io.BytesIO()
+    torch.save(state, buffer)
+    with common.atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+    for other in folder.iterdir():
+        if other != path:
+            shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink()
 
 
-def noted(folder, wanted):
-    """What an interrupted run of the same recipe that left a checkpoint here began with; None where there is none."""
-    try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        same = recipe.pop("wanted") == wanted
-    except (OSError, ValueError, KeyError):
-        return None
-    return recipe if same and last_checkpoint(folder) else None
-
-
-def last_checkpoint(folder):
-    """The newest checkpoint that was written whole, or None. Trainer writes trainer_state.json last."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
+def last_checkpoint(folder: Path, wanted: dict) -> tuple[Path, dict] | None:
+    """Return path and state of the newest checkpoint of the same recipe, or None, said aloud where there are others."""
+    paths = folder.glob("checkpoint-*.pt")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            found.append((json.loads((path / "trainer_state.json").read_text())["global_step"], path))
-        except (OSError, ValueError, KeyError):
-            continue  # torn: the run was killed while it wrote this one
-    return max(found)[1] if found else None
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # damaged; torch has a dozen errors for it
+            continue
+        if state["wanted"] == wanted:
+            print(f"Going on from {common.show(path)}, which an interrupted run of the same data and settings left.")
+            return path, state
+    if next(folder.glob("checkpoint-*"), None):
+        print(
+            f"{common.show(folder)} has no checkpoint of this data and these settings (or only an earlier version's): "
+            "starting anew. What is there is kept until the first new checkpoint."
+        )
+    return None
 
 
-def base_name(base):
-    """How an adapter names its base model: a hub id as it is, a folder by its last part, never this machine's path."""
+def base_name(base: str) -> str:
+    """Name a base model as an adapter does: a hub id as it is, a folder by its last part, never this machine's path."""
     if base == "embedded":
         return f"{models.NAME} (embedded)"
     return Path(base).name if Path(base).exists() else base
 
 
-def whole_weights(model):
-    """{name: tensor} of what is trained. Where processes share it among them (FSDP), all have to ask for it."""
+def whole_weights(model) -> dict[str, torch.Tensor]:
+    """Return {name: tensor} of what is trained. Where processes share it (FSDP), all of them have to ask for it."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
     return {name: w.full_tensor() if hasattr(w, "full_tensor") else w for name, w in trained.items()}
 
 
-def save_adapter(model, out, base, weights=None):
+def save_adapter(model, out: Path, base: str, weights: dict | None = None) -> None:
     """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all.
 
     weights : what `whole_weights` gave, where several processes had to ask for it.
@@ -138,7 +128,7 @@ def save_adapter(model, out, base, weights=None):
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
 
 
-def save_manifest(run, wanted, encoded, sources):
+def save_manifest(run: Run, wanted: dict, encoded: dict, sources: Sequence) -> None:
     """Write the manifest of a run beside its adapter."""
     facts = {k: v for k, v in asdict(run).items() if k != "adapter"}
     said = {name: str(rows) for name, rows in encoded.items()}

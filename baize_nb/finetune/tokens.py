@@ -1,9 +1,9 @@
-"""Dialogues as token ids, and which of them are learned.
+"""Dialogues as token ids: the loss mask, the chat prompt, batches; and the same text as a chat template for others.
 
-Knows: the loss mask, cutting to a length, padding a batch. Does not know: models, or how a dialogue is written
-(transcript.pieces does, for training and for chat alike).
+How a dialogue is written stands in transcript.pieces, for training and for chat alike.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import transcript
@@ -12,19 +12,19 @@ from ..common import CourseError
 IGNORE = -100  # the label that cross entropy leaves out
 
 
-def encode(messages, tokenizer, max_length):
-    """{"input_ids": [int], "labels": [int]} of one dialogue, at most `max_length` tokens. Built in notebook 04.
+def encode(messages: Sequence[dict], tokenizer, max_length: int) -> dict:
+    """Turn one dialogue into {"input_ids": [int], "labels": [int]} of at most `max_length` tokens.
 
     A label is the token itself where the assistant speaks (its words and its stop token), IGNORE elsewhere. The mask
     goes by position: many tokenizers pad with the stop token, and a mask by token id would hide every stop.
     A dialogue that is too long loses whole exchanges from its end; where even the first is too long, it is cut at
     `max_length` and has no stop. Raises CourseError where the tokenizer has no stop token.
     """
-    return _fit(messages, tokenizer, max_length)[0]
+    return _shortened(messages, tokenizer, max_length)[0]
 
 
-def encode_prompt(messages, tokenizer, preamble=transcript.PREAMBLE):
-    """Token ids of the chat prompt: exactly what training showed the model before its next answer.
+def encode_prompt(messages: Sequence[dict], tokenizer, preamble: str = transcript.PREAMBLE) -> list[int]:
+    """Return the token ids of the chat prompt: exactly what training showed the model before its next answer.
 
     messages end with a user message. The text is transcript.prompt, cut into tokens at the same places as in training.
     preamble: as in transcript.render; with another one than its own, the model reads what training never showed it.
@@ -34,7 +34,7 @@ def encode_prompt(messages, tokenizer, preamble=transcript.PREAMBLE):
     return _tokens(messages, tokenizer, preamble, open_turn=True)["input_ids"]
 
 
-def _fit(messages, tokenizer, max_length):
+def _shortened(messages, tokenizer, max_length):
     """(row, exchanges that were kept); 0 exchanges: even the first one had to be cut."""
     for exchanges in range(len(messages) // 2, 0, -1):
         row = _tokens(messages[: 2 * exchanges], tokenizer)
@@ -52,7 +52,7 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
             f"The tokenizer {tokenizer.name_or_path!r} has no end-of-sequence token, so the model could never learn "
             "to stop. Choose another base model or set tokenizer.eos_token."
         )
-    ids = start(tokenizer)
+    ids = _start(tokenizer)
     labels = [IGNORE] * len(ids)
     parts = transcript.pieces(messages, eos=stop, preamble=preamble)
     if open_turn:
@@ -67,7 +67,7 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
     return {"input_ids": ids, "labels": labels}
 
 
-def start(tokenizer):
+def _start(tokenizer):
     """[the begin-of-sequence token] where the tokenizer starts a text with it, as LLaMA's does; else []."""
     first = tokenizer("").input_ids[:1]
     return first if first and first[0] == tokenizer.bos_token_id else []
@@ -79,14 +79,14 @@ class Encoded(NamedTuple):
     shortened: lost whole exchanges · cut: lost its stop token · dropped: had nothing left to learn
     """
 
-    rows: list
+    rows: list[dict]
     shortened: int
     cut: int
     dropped: int
 
     @property
-    def tokens(self):
-        """Tokens of all rows, without padding."""
+    def tokens(self) -> int:
+        """Count the tokens of all rows, without padding."""
         return sum(len(row["input_ids"]) for row in self.rows)
 
     def __str__(self):
@@ -97,17 +97,17 @@ class Encoded(NamedTuple):
         return f"{len(self.rows)} dialogues, {self.tokens:,} tokens, {learned:,} of them learned{said}"
 
 
-def encode_all(dialogues, tokenizer, max_length, loss_on="assistant"):
-    """`Encoded` for a list of dialogues. Raises CourseError where nothing at all can be learned.
+def encode_all(dialogues: Sequence, tokenizer, max_length: int, loss_on: str = "assistant") -> Encoded:
+    """Encode a list of dialogues. Raises CourseError where nothing at all can be learned.
 
     loss_on : "assistant", or "all" to learn every token of the same rows, as Baize did.
     """
     rows, shortened, cut, dropped = [], 0, 0, 0
     for dialogue in dialogues:
         try:
-            row, kept = _fit(dialogue.messages, tokenizer, max_length)
+            row, kept = _shortened(dialogue.messages, tokenizer, max_length)
         except ValueError as error:
-            raise CourseError(f"Dialogue {getattr(dialogue, 'id', '?')!r}: {error}. Mend or remove it.") from error
+            raise CourseError(f"Dialogue {getattr(dialogue, 'id', '?')!r}: {error}. Fix or remove it.") from error
         if all(label == IGNORE for label in row["labels"]):
             dropped += 1
             continue
@@ -124,8 +124,8 @@ def encode_all(dialogues, tokenizer, max_length, loss_on="assistant"):
     return Encoded(rows, shortened, cut, dropped)
 
 
-def collate(rows, pad_id):
-    """A batch of tensors, padded on the right: input_ids, attention_mask, labels, each (rows, longest row).
+def collate(rows: Sequence[dict], pad_id: int) -> dict:
+    """Pad rows on the right into a batch of tensors: input_ids, attention_mask, labels, each (rows, longest row).
 
     The attention mask goes by length, not by pad_id, for the reason given in `encode`.
     """
@@ -141,8 +141,8 @@ def collate(rows, pad_id):
     return {name: torch.tensor(values) for name, values in batch.items()}
 
 
-def padding_share(lengths, batch_size, to=None):
-    """Share of padding, 0 to 1, in batches of `batch_size` rows of these lengths, taken in the order given.
+def padding_share(lengths: Sequence[int], batch_size: int, to: int | None = None) -> float:
+    """Return the share of padding, 0 to 1, in batches of `batch_size` rows of these lengths, in the order given.
 
     to : pad every row to this length, as Baize did with 512; None pads to the longest row of each batch.
     """
@@ -151,3 +151,44 @@ def padding_share(lengths, batch_size, to=None):
         batch = lengths[i : i + batch_size]
         full += len(batch) * (to or max(batch))
     return 1 - sum(lengths) / full
+
+
+# Only `replace` as a method, `+` and `if`: every Jinja that these programs carry knows them. The marker that somebody
+# typed gets its backslash as transcript does it; one with a backslash already gets a second, so that reading the
+# text again gives the first. With two or more it is left alone: it opens no turn as it is.
+_ESCAPES = "".join(
+    f".replace({typed!r}, {written!r})"
+    for name in ("Human", "AI")
+    for typed, written in ((f"[\\|{name}|]", f"[\\\\|{name}|]"), (f"[|{name}|]", f"[\\|{name}|]"))
+)
+_PREAMBLE = """\
+{%- if messages[0]['role'] == 'system' -%}
+    {{- messages[0]['content'] + '\\n' if messages[0]['content'] else '' -}}
+{%- else -%}
+    {{- PREAMBLE -}}
+{%- endif -%}
+"""
+_TURNS = """\
+{%- for message in messages -%}
+    {%- if message['role'] == 'user' -%}
+        {{- 'HUMAN ' + message['content']ESCAPES + '\\n' -}}
+    {%- elif message['role'] == 'assistant' -%}
+        {{- 'AI ' + message['content']ESCAPES + eos_token + '\\n' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- 'AI' -}}
+{%- endif -%}
+"""
+
+
+def chat_template(tokenizer) -> str:
+    """Say transcript.prompt in Jinja, for `tokenizer.chat_template` and a GGUF file's metadata.
+
+    transformers, llama.cpp and LM Studio read such a template from the model's own files; Ollama has a language of its
+    own, whose words stand in the model card. A system message takes the place of the preamble (an empty one: none).
+    What a template can't do: keep a typed special token from being one, as finetune.encode_prompt does.
+    """
+    begin = "{{- bos_token -}}\n" if _start(tokenizer) else ""
+    turns = _TURNS.replace("HUMAN", transcript.HUMAN).replace("'AI", f"'{transcript.AI}")
+    return begin + _PREAMBLE.replace("PREAMBLE", repr(transcript.PREAMBLE)) + turns.replace("ESCAPES", _ESCAPES)

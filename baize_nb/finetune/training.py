@@ -1,84 +1,123 @@
-"""`train`: dialogues in, LoRA adapter out.
+"""How a step is taken: the loss over what is learned, LoRA layers, the training loop, and `train` around it."""
 
-Knows: which settings go to peft and which to transformers' Trainer, and what to do when a run is interrupted.
-Does not know: tokens (tokens.py), the loss (loss.py), batches (trainer.py), files (saving.py), what could go wrong
-beforehand (preflight.py), what is printed on the way (watching.py).
-"""
-
+import math
 import shutil
+import sys
 import time
 import warnings
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list, gather_object
 from peft import LoraConfig, get_peft_model
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import get_scheduler, set_seed
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from .. import common, models, profiles
 from ..common import CourseError
-from . import hardware, precision, preflight, saving
-from .fastlora import quicken
-from .tokens import encode_all
-from .trainer import SEED, AssistantTrainer
-from .watching import Seen, Watching, series
+from . import memory, saving
+from .fast_lora import choose_dtype, use_fast_lora
+from .tokens import IGNORE, collate, encode_all
+
+SEED = 0
+MAX_GRADIENT = 1.0  # a longer gradient, all trained numbers taken as one vector, is shortened to this
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of an optimizer that processes share (FSDP)
+
+# --- the loss: mean cross entropy, in nats per token, over the tokens that the assistant has to say
 
 
-def train(train, validation, base="embedded", out=None, profile=None, sources=(), on_step=None):
-    """Train a LoRA adapter and save it; return a `Run`. Built in notebook 04; settings of Baize, section 4.
+def learned(labels: torch.Tensor) -> torch.Tensor:
+    """Return a (rows, length - 1) mask: True where the *next* token is learned. labels: (rows, length)."""
+    return labels[:, 1:] != IGNORE
 
-    train, validation : lists of Dialogue (only `.messages` is used).
-    base    : "embedded", a folder or a hub id. out : the adapter's folder; default: this run's `adapter`.
-    profile : a Profile; default: the current one. sources : files that the dialogues came from, for the manifest.
-    on_step : called with a `Seen` after each logged loss, and once where nothing is left to train;
-              plots.training.LiveLoss() draws it.
 
-    Where `out` already came from the same data, base and settings, nothing is trained and that run is returned.
-    Checkpoints lie in `<out>.checkpoints/` until the adapter is written; an interrupted run goes on from the last one.
-    In several processes (see `python -m baize_nb.finetune --help`) they share each batch; the first one writes.
-    Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
+@contextmanager
+def projecting_only(model, keep: torch.Tensor) -> Iterator[None]:
+    """Give the model's logits, inside the block, the shape (number of True in keep, vocabulary): those positions only.
+
+    The projection (hidden states → one score for each of 49,152 tokens) is a fifth of the embedded model's work, and
+    its result is thrown away wherever a label is masked. A hook on the projection rather than a call of the layers
+    below it, so that the model is still called as a whole, with what accelerate has put around it.
     """
-    with hardware.only_the_first_speaks():
-        profile = profile or profiles.current()
-        out = Path(out) if out is not None else common.runs() / "adapter"
-        wanted = saving.recipe(train, validation, base, profile)
-        run = saving.finished(out, wanted)
-        if run is not None:
-            print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
-            if on_step:
-                on_step(Seen(run.steps, run.steps, run.history, run.heldout))
-            return run
-        return _train(train, validation, out, wanted, base, profile, sources, on_step)
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][:, :-1][keep],))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
-def _train(train, validation, out, wanted, base, profile, sources, on_step):
-    """`train`, for a run that is not there yet."""
-    everyone = PartialState(cpu=_on_cpus())  # with several GPUs: gives each process its own, before a model is loaded
-    profile = replace(profile, dtype=_dtype(profile, _checkpoints(out), wanted))
-    preflight.memory(profile, base, train)
-    model, tokenizer = models.load(base, profile.dtype)
-    encoded = {}
-    # What is held out is measured on the assistant's tokens, whatever is trained on: so that runs can be compared.
-    for name, dialogues, loss_on in (("train", train, profile.loss_on), ("heldout", validation, "assistant")):
-        encoded[name] = encode_all(dialogues, tokenizer, profile.max_length, loss_on)
-        print(f"{name:8}{encoded[name]}")
-    model = quicken(add_lora(model, profile))
-    preflight.check(model, encoded["train"].rows, tokenizer.eos_token_id, _shares(profile)[0], out)
-    run = _fit(model, tokenizer, encoded, out, profile, wanted, on_step)
-    weights = saving.whole_weights(model)
-    if everyone.is_main_process:
-        saving.save_adapter(model, out, base, weights)
-        saving.save_manifest(run, wanted, encoded, sources)
-        shutil.rmtree(_checkpoints(out), ignore_errors=True)
-    everyone.wait_for_everyone()
-    print(f"Adapter in {common.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
-    return run
+def summed_loss(model, batch: dict) -> torch.Tensor:
+    """Sum the cross entropies of a batch of `collate` over its learned tokens, in nats; with the gradient.
+
+    model : also as accelerate has wrapped it. The batch is moved to its device.
+    No attention mask is given: a causal model sees nothing to the right of a token, and all padding lies there.
+    Without one, attention leaves out the half of its work that the mask would hide anyway.
+    """
+    bare = getattr(model, "module", model)  # without DDP's wrapping
+    batch = {name: tensor.to(bare.device) for name, tensor in batch.items()}
+    keep = learned(batch["labels"])
+    with projecting_only(bare, keep):
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+    return cross_entropy(logits.float(), batch["labels"][:, 1:][keep], reduction="sum")
 
 
-def add_lora(model, profile):
-    """The model with fresh LoRA layers on it: base weights frozen, A random (fixed seed), B zero."""
+def loss_sums(model, rows: Sequence[dict], pad_id: int, batch_size: int = 2) -> tuple[float, int]:
+    """Return (sum of losses in nats, learned tokens) over rows of `encode`; the model's mode is left as it was."""
+    was_training, total, tokens = model.training, 0.0, 0
+    model.eval()
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]))
+    for i in range(0, len(rows), batch_size):
+        batch = collate(rows[i : i + batch_size], pad_id)
+        with torch.no_grad():
+            total += summed_loss(model, batch).item()
+        tokens += int(learned(batch["labels"]).sum())
+    model.train(was_training)
+    return total, tokens
+
+
+def rows_loss(model, rows: Sequence[dict], pad_id: int, batch_size: int = 2) -> float:
+    """Return the mean loss of a model over rows of `encode`, in nats per learned token."""
+    total, tokens = loss_sums(model, rows, pad_id, batch_size)
+    return total / tokens
+
+
+def heldout_loss(model, dialogues: Sequence, tokenizer, max_length: int) -> float:
+    """Return the mean loss over the assistant's tokens of dialogues that were not trained on, in nats per token.
+
+    exp of it is the perplexity. Raises CourseError where nothing can be learned from the dialogues.
+    """
+    return rows_loss(model, encode_all(dialogues, tokenizer, max_length).rows, tokenizer.eos_token_id)
+
+
+# --- LoRA
+
+
+def lora_config(profile: profiles.Profile) -> LoraConfig:
+    """Say the profile's LoRA settings in peft's words."""
+    return LoraConfig(
+        r=profile.rank,
+        lora_alpha=profile.alpha,
+        lora_dropout=profile.dropout,
+        target_modules=list(profile.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def add_lora(model, profile: profiles.Profile):
+    """Put fresh LoRA layers on the model and return it: base weights frozen, A random (fixed seed), B zero."""
     set_seed(SEED)
     if profile.dtype in profiles.QUANTIZED:
         from peft import prepare_model_for_kbit_training
@@ -93,142 +132,346 @@ def add_lora(model, profile):
         raise CourseError(f"LoRA does not fit this base model: {error} Change `targets` in the profile.") from error
 
 
-def lora_config(profile):
-    """The profile's LoRA settings in peft's words."""
-    return LoraConfig(
-        r=profile.rank,
-        lora_alpha=profile.alpha,
-        lora_dropout=profile.dropout,
-        target_modules=list(profile.targets),
-        task_type="CAUSAL_LM",
-    )
+# --- what is seen of a run
 
 
-def _checkpoints(out):
-    return out.with_name(out.name + ".checkpoints")
+@dataclass
+class Seen:
+    """How far a run is; `train` gives it to its `on_step`.
+
+    step, steps : optimizer steps done, and in all. tokens : trained on so far, without padding.
+    history     : [(step, training loss)]. heldout : [(step, held-out loss)]; in nats per learned token.
+    speed, left : trained tokens per second, and estimated seconds to the end; None at the start.
+    """
+
+    step: int = 0
+    steps: int = 0
+    history: list = field(default_factory=list)
+    heldout: list = field(default_factory=list)
+    tokens: int = 0
+    speed: float | None = None
+    left: float | None = None
 
 
-def _fit(model, tokenizer, encoded, out, profile, wanted, on_step):
-    """Run Trainer to the end; return the Run, whose adapter is still to be saved."""
-    folder = _checkpoints(out)
-    arguments = _arguments(folder, profile)
-    resume, threads = _resume(folder, wanted, arguments, profile.dtype)
-    watching = Watching(on_step)
-    trainer = AssistantTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=encoded["train"].rows,
-        eval_dataset=encoded["heldout"].rows,
-        callbacks=[watching],
-        pad_id=tokenizer.eos_token_id,
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints dictionaries; Watching says the same in words
-    torch.manual_seed(SEED + arguments.process_index)  # dropout: each process draws its own
-    start = time.monotonic()
-    with hardware.computing_with(threads):
-        _run(trainer, folder, resume, watching)
-        if watching.evaluated != trainer.state.global_step:
-            trainer.evaluate()
-    heldout = series(trainer.state, "eval_loss")
-    return saving.Run(
-        adapter=out,
-        loss_before=heldout[0][1],
-        loss_after=heldout[-1][1],
-        history=series(trainer.state, "loss"),
-        heldout=heldout,
-        steps=trainer.state.global_step,
-        tokens=round(encoded["train"].tokens * profile.epochs),
-        seconds=round(time.monotonic() - start, 1),
-        processes=hardware.processes(),
-        threads=threads,
-        dtype=profile.dtype,
-    )
+class Watch:
+    """A bar on a terminal, lines of text elsewhere; stops a run whose loss is no number.
+
+    A notebook keeps its output, so there the lines stay: a bar that is drawn over itself would be kept as rubbish.
+    """
+
+    def __init__(self, seen, on_step, speaks):
+        self.seen, self.on_step, self.speaks, self.began = seen, on_step, speaks, time.monotonic()
+        self.first = None  # (time, steps, tokens) at the first step: before it lies a look at the held-out loss
+        terminal = speaks and sys.stderr.isatty()
+        self.bar = tqdm(total=seen.steps, initial=seen.step, unit="step", dynamic_ncols=True) if terminal else None
+
+    def loss(self, words, loss):
+        """Say a loss, call on_step."""
+        seen = self.seen
+        if not math.isfinite(loss):
+            raise CourseError(
+                f"The {words} at step {seen.step} is {loss}: training has come apart. "
+                "Lower learning_rate in the profile, or use dtype float32."
+            )
+        if not self.speaks:
+            return
+        at, speed = (
+            f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {common.duration(time.monotonic() - self.began)}",
+            "",
+        )
+        if self.first and seen.step > self.first[1]:
+            begin, step, tokens = self.first
+            seconds = time.monotonic() - begin
+            seen.speed, seen.left = (
+                (seen.tokens - tokens) / seconds,
+                seconds / (seen.step - step) * (seen.steps - seen.step),
+            )
+            speed = f"{seen.speed:.0f} tokens/s"
+        if self.bar and words == "training loss":
+            self.bar.update(seen.step - self.bar.n)
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed}")
+        elif self.bar:
+            self.bar.write(at)
+        else:
+            print(" · ".join([at, speed, f"{common.duration(seen.left)} left"] if speed else [at]), flush=True)
+        if self.on_step:
+            self.on_step(replace(seen, history=list(seen.history), heldout=list(seen.heldout)))
 
 
-def _resume(folder, wanted, arguments, dtype):
-    """(checkpoint to go on from or None, threads to compute with). The first process looks; the others then see."""
-    everyone = PartialState()  # what TrainingArguments has set up
-    threads = hardware.free_cores(torch.get_num_threads())
-    if everyone.is_main_process:
-        saving.prepare(folder, wanted, threads=threads, dtype=dtype)
-    everyone.wait_for_everyone()
-    resume = saving.last_checkpoint(folder)
-    arguments.eval_on_start = resume is None
-    # Sums depend in their last bits on how they are shared out: a run that goes on computes with as many threads.
-    before = saving.noted(folder, wanted) or {}
-    return resume, min(before.get("threads") or threads, torch.get_num_threads())
+# --- the loop
 
 
-def _dtype(profile, folder, wanted):
-    """The dtype to train in: of a run that is to go on, or as the first process finds it best."""
-    before = saving.noted(folder, wanted) or {}
-    return broadcast_object_list([before.get("dtype") or precision.choose(profile.dtype)])[0]
-
-
-def _on_cpus():
-    """Whether several processes run on processors: accelerate only looks for their like where it is told so."""
-    return hardware.processes() > 1 and not torch.cuda.is_available()
-
-
-def _shares(profile):
-    """(dialogues per forward pass, forward passes per step) of each process; together they make one whole batch."""
-    each, rest = divmod(profile.batch_size, hardware.processes())
+def shares(profile: profiles.Profile, processes: int) -> tuple[int, int]:
+    """Return (dialogues per forward pass, forward passes per step) of each process; together they make one batch."""
+    each, rest = divmod(profile.batch_size, processes)
     if rest or not each:
         raise CourseError(
-            f"batch_size {profile.batch_size} can't be shared evenly by {hardware.processes()} processes. "
+            f"batch_size {profile.batch_size} can't be shared evenly by {processes} processes. "
             "Start fewer processes, or set batch_size in the profile to a multiple of their number."
         )
     micro = max(n for n in range(1, min(each, profile.micro_batch_size) + 1) if each % n == 0)
     return micro, each // micro
 
 
-def _arguments(folder, profile):
-    """The profile in Trainer's words."""
-    gpu = torch.cuda.is_available()
-    every = max(1, profile.eval_steps // 5)  # an interruption loses at most this many steps
-    micro, passes = _shares(profile)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=profile.epochs,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=passes,
-        learning_rate=profile.learning_rate,
-        warmup_steps=profile.warmup_steps,
-        eval_strategy="steps",
-        eval_steps=profile.eval_steps,
-        logging_steps=every,
-        logging_nan_inf_filter=False,
-        save_steps=every,
-        save_total_limit=2,
-        use_cpu=_on_cpus(),
-        fp16=gpu and profile.dtype in ("float16", "int8"),
-        bf16=gpu and profile.dtype in ("bfloat16", "int4"),
-        seed=SEED,
-        data_seed=SEED,
-        dataloader_pin_memory=gpu,
-        ddp_find_unused_parameters=False,
-        include_num_input_tokens_seen="non_padding",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-    )
-    # Trainer would split each batch over all GPUs that it finds, which the masked projection can't follow.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
+def epoch_steps(rows: Sequence[dict], blank: dict, profile: profiles.Profile, epoch: int, processes: int = 1) -> list:
+    """Return the steps of one epoch, each a list of micro-batches (lists of rows), in an order that the epoch decides.
+
+    Dialogues of like length lie side by side. Every process needs as many micro-batches as the others: blank rows fill
+    up the last ones.
+    """
+    micro, passes = shares(profile, processes)
+    size, generator = micro * passes * processes, torch.Generator().manual_seed(SEED + epoch)
+    order = get_length_grouped_indices([len(row["input_ids"]) for row in rows], size, generator=generator)
+    found = [rows[i] for i in order]
+    if processes > 1:
+        found += [blank] * (-len(found) % (micro * processes))
+    batches = [found[i : i + micro] for i in range(0, len(found), micro)]
+    return [batches[i : i + passes * processes] for i in range(0, len(batches), passes * processes)]
 
 
-def _run(trainer, folder, resume, watching):
-    """trainer.train, with its troubles in plain words."""
+def training_step(model, batches: Sequence[list], accelerator: Accelerator, pad_id: int) -> torch.Tensor:
+    """Leave the gradient of one step's micro-batches (of `epoch_steps`) in the model; return their mean loss.
+
+    Every learned token of the step weighs the same, however its dialogues lie in micro-batches and processes.
+    """
+    tokens = sum(label != IGNORE for batch in batches for row in batch for label in row["labels"][1:])
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    total = torch.zeros((), device=accelerator.device)
+    for i, batch in enumerate(mine, 1):
+        # Processes share their gradients once, at the last micro-batch.
+        with accelerator.no_sync(model) if i < len(mine) else nullcontext():
+            loss = summed_loss(model, collate(batch, pad_id)) / tokens
+            accelerator.backward(loss * accelerator.num_processes)  # sharing takes the mean; this makes it the sum
+        total += loss.detach()
+    return accelerator.reduce(total, "sum")
+
+
+def fit(
+    model,
+    rows: Sequence[dict],
+    heldout: Sequence[dict],
+    pad_id: int,
+    profile: profiles.Profile,
+    accelerator: Accelerator,
+    checkpoint: dict | None = None,
+    save: Callable[[dict], None] = lambda state: None,
+    on_step: Callable[[Seen], None] | None = None,
+) -> Seen:
+    """Train `model` to the end of the profile's epochs; return how far it came.
+
+    rows, heldout : of `encode`. save : called with the state of the run at each checkpoint. checkpoint : such a state,
+    to go on from. Raises CourseError where it is interrupted, runs out of memory, or a loss is no number.
+    """
+    processes, blank = accelerator.num_processes, {"input_ids": [pad_id], "labels": [IGNORE]}
+    steps = math.ceil(profile.epochs * len(epoch_steps(rows, blank, profile, 0, processes)))
+    every = max(1, profile.eval_steps // 5)  # steps between two checkpoints: what an interruption loses at most
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), profile.learning_rate, weight_decay=0.0, fused=True)
+    schedule = get_scheduler("linear", optimizer, profile.warmup_steps, steps)  # up in the warm-up, then down to 0
+    bare, seen = model, Seen(steps=steps)
+    if checkpoint:
+        seen = Seen(**checkpoint["seen"])
+        for name, parameter in trained.items():
+            parameter.data.copy_(checkpoint["weights"][name])
+    model, optimizer = accelerator.prepare(model, optimizer)
+    torch.manual_seed(SEED + accelerator.process_index)  # dropout: each process draws its own
+    if checkpoint:
+        set_optimizer_state_dict(bare, optimizer.optimizer, checkpoint["optimizer"], options=WHOLE)
+        schedule.load_state_dict(checkpoint["schedule"])
+        _set_random(checkpoint["random"][accelerator.process_index])
+    watch = Watch(seen, on_step, accelerator.is_main_process)
+
+    def look():
+        """Take the loss of the held-out rows, of which each process looks at its share; blank rows make it even."""
+        share = [*heldout, *[blank] * (-len(heldout) % processes)][accelerator.process_index :: processes]
+        total, tokens = loss_sums(bare, share, pad_id)
+        if processes > 1:
+            sums = torch.tensor([total, tokens], dtype=torch.float64, device=accelerator.device)
+            total, tokens = accelerator.reduce(sums, "sum").tolist()
+        seen.heldout.append((seen.step, total / tokens))
+        watch.loss("held-out loss", total / tokens)
+
+    losses = []
+    plan = (step for epoch in count() for step in epoch_steps(rows, blank, profile, epoch, processes))
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        if not checkpoint:
+            look()
+        model.train()
+        watch.first = time.monotonic(), seen.step, seen.tokens
+        for batches in islice(plan, seen.step, steps):
+            losses.append(training_step(model, batches, accelerator, pad_id).item())
+            accelerator.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
+            optimizer.step()
+            if not accelerator.optimizer_step_was_skipped:  # float16: the gradient was too large for its scale
+                schedule.step()
+            optimizer.zero_grad()
+            seen.step += 1
+            seen.tokens += sum(len(row["input_ids"]) for batch in batches for row in batch if row is not blank)
+            keep = seen.step % every == 0 or seen.step == steps
+            if keep:
+                seen.history.append((seen.step, sum(losses) / len(losses)))
+                losses.clear()
+                watch.loss("training loss", seen.history[-1][1])
+            if seen.step % profile.eval_steps == 0 or seen.step == steps:
+                look()
+            if keep:
+                state = {"seen": vars(seen), "schedule": schedule.state_dict(), "weights": saving.whole_weights(bare)}
+                state["optimizer"] = get_optimizer_state_dict(bare, optimizer.optimizer, options=WHOLE)
+                save({**state, "random": gather_object([_random()])})
     except KeyboardInterrupt:
-        last = saving.last_checkpoint(folder)
-        left = f"{common.show(last)} is kept: run this again to go on from there" if last else "no step was finished"
-        raise CourseError(f"Interrupted at step {trainer.state.global_step}; {left}.") from None
+        raise CourseError(
+            f"Interrupted at step {seen.step}; the last checkpoint is kept: run this again to go on from there."
+        ) from None
     except torch.OutOfMemoryError as error:
         raise CourseError(
-            f"Out of memory with {trainer.args.per_device_train_batch_size} dialogues per forward pass. Halve "
+            f"Out of memory with {shares(profile, processes)[0]} dialogues per forward pass. Halve "
             "micro_batch_size (the result stays the same) or lower max_length in the profile."
         ) from error
     finally:
-        watching.close()
+        if watch.bar:
+            watch.bar.close()
+    return seen
+
+
+def _random():
+    """State of the random numbers that dropout draws."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+def _set_random(state):
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+# --- a whole run
+
+
+def train(
+    train: Sequence,
+    heldout: Sequence,
+    base: str = "embedded",
+    out: Path | str | None = None,
+    profile: profiles.Profile | None = None,
+    sources: Sequence = (),
+    on_step: Callable[[Seen], None] | None = None,
+) -> saving.Run:
+    """Train a LoRA adapter and save it; return a `Run`. The settings are Baize's, section 4.
+
+    train, heldout : lists of Dialogue (only `.messages` is used).
+    base    : "embedded", a folder or a hub id. out : the adapter's folder; default: this run's `adapter`.
+    profile : a Profile; default: the current one. sources : files that the dialogues came from, for the manifest.
+    on_step : called with a `Seen` after each logged loss, and once where nothing is left to train;
+              plots.training.LiveLoss() draws it.
+
+    Where `out` already came from the same data, base and settings, nothing is trained and that run is returned.
+    Checkpoints lie in `<out>.checkpoints/` until the adapter is written; an interrupted run goes on from the last one.
+    In several processes (see `python -m baize_nb.finetune --help`) they share each batch; the first one writes.
+    Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
+    """
+    with memory.only_the_first_speaks():
+        profile = replace(profile or profiles.current(), base=base)
+        out = Path(out) if out is not None else common.runs() / "adapter"
+        wanted = saving.recipe(train, heldout, base, profile)
+        run = saving.finished(out, wanted)
+        if run is None:
+            return _train(train, heldout, out, wanted, profile, sources, on_step)
+        print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
+        if on_step:
+            on_step(Seen(run.steps, run.steps, run.history, run.heldout, run.tokens))
+        return run
+
+
+def _train(train, heldout, out, wanted, profile, sources, on_step):
+    """`train`, for a run that is not there yet."""
+    # With several GPUs this gives each process its own, before a model is loaded; among processors, accelerate looks
+    # for other processes only where it is told so.
+    cpu = memory.processes() > 1 and not torch.cuda.is_available()
+    everyone = PartialState(cpu=cpu)
+    folder = out.with_name(out.name + ".checkpoints")
+    _, checkpoint = saving.last_checkpoint(folder, wanted) or (None, None)
+    # A run that goes on computes in the same numbers, and with as many threads: sums depend in their last bits on how
+    # they are shared out. Otherwise the first process decides for all.
+    kept = checkpoint or {}
+    threads = kept.get("threads") or memory.free_cores(torch.get_num_threads())
+    dtype, threads = broadcast_object_list([kept.get("dtype") or choose_dtype(profile.dtype), threads])
+    profile = replace(profile, dtype=dtype)
+
+    memory.check_memory(profile, train)
+    model, tokenizer = models.load(profile.base, dtype)
+    rows = {}
+    # What is held out is measured on the assistant's tokens, whatever is trained on: so that runs can be compared.
+    for name, dialogues, loss_on in (("train", train, profile.loss_on), ("heldout", heldout, "assistant")):
+        rows[name] = encode_all(dialogues, tokenizer, profile.max_length, loss_on)
+        print(f"{name:8}{rows[name]}")
+    model = use_fast_lora(add_lora(model, profile))
+    check_run(model, rows["train"].rows, tokenizer.eos_token_id, shares(profile, memory.processes())[0], out)
+
+    AcceleratorState._reset_state()  # a notebook may train twice, and in another precision
+    gpu = torch.cuda.is_available()
+    mixed = {"float16": "fp16", "int8": "fp16", "bfloat16": "bf16", "int4": "bf16"}.get(dtype, "no") if gpu else "no"
+    accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
+
+    def save(state):
+        if everyone.is_main_process:
+            saving.save_checkpoint(folder, {"wanted": wanted, "threads": threads, "dtype": dtype, **state})
+
+    before, start = torch.get_num_threads(), time.monotonic()
+    torch.set_num_threads(min(threads, before))
+    try:
+        sides = (rows["train"].rows, rows["heldout"].rows, tokenizer.eos_token_id)
+        done = fit(model, *sides, profile, accelerator, checkpoint, save, on_step)
+    finally:
+        torch.set_num_threads(before)
+    run = saving.Run(
+        adapter=out,
+        loss_before=done.heldout[0][1],
+        loss_after=done.heldout[-1][1],
+        history=done.history,
+        heldout=done.heldout,
+        steps=done.step,
+        tokens=done.tokens,
+        seconds=round(time.monotonic() - start, 1),
+        processes=memory.processes(),
+        threads=min(threads, before),
+        dtype=dtype,
+    )
+    weights = saving.whole_weights(model)
+    if everyone.is_main_process:
+        saving.save_adapter(model, out, profile.base, weights)
+        saving.save_manifest(run, wanted, rows, sources)
+        shutil.rmtree(folder, ignore_errors=True)
+    everyone.wait_for_everyone()
+    print(f"Adapter in {common.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
+    return run
+
+
+def check_run(model, rows: Sequence[dict], pad_id: int, micro: int, out: Path) -> None:
+    """Raise CourseError where a run could not come to its end. After the model is loaded, before the first step.
+
+    model : with its LoRA layers. rows : of `encode`, those to train on. micro : dialogues per forward pass.
+    out   : the folder that the adapter goes to.
+    """
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]))[-micro:]
+    longest, context = len(rows[-1]["input_ids"]), getattr(model.config, "max_position_embeddings", None)
+    if (
+        context and longest > context
+    ):  # a model reads positions beyond its context without a murmur, and answers nonsense
+        raise CourseError(
+            f"The longest dialogue has {longest:,} tokens, and the base model reads {context:,} at most: "
+            f"set max_length in the profile to {context} or less."
+        )
+    wanted = memory.written(sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad))
+    folder = next(parent for parent in out.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise CourseError(
+            f"Checkpoints and adapter need {wanted / memory.GIB:.2f} GiB, and {common.show(folder)} has "
+            f"{free / memory.GIB:.2f} GiB free: free some space or set BAIZE_RUNS to a folder on another disk."
+        )
+    loss = rows_loss(model, rows, pad_id, batch_size=1)  # damaged weights, or too large for their dtype, show here
+    if not math.isfinite(loss):
+        raise CourseError(
+            f"The loss before the first step is {loss}: the base model's weights are damaged, or its numbers are too "
+            "large for this dtype. Load another base model, or use dtype float32 in the profile."
+        )
