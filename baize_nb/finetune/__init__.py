@@ -24,23 +24,7 @@ _LATER = {
     "train": "training",
     "write_model_card": "modelcard",
 }
-__all__ = [
-    "IGNORE",
-    "Needs",
-    "Run",
-    "add_lora",
-    "collate",
-    "encode",
-    "encode_all",
-    "encode_prompt",
-    "export_gguf",
-    "heldout_loss",
-    "merge",
-    "needs",
-    "padding_share",
-    "train",
-    "write_model_card",
-]
+__all__ = ["IGNORE", "Needs", "collate", "encode", "encode_all", "encode_prompt", "needs", "padding_share", *_LATER]
 
 
 def __getattr__(name):

@@ -28,11 +28,6 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def processes() -> int:
-    """Count the processes that a launcher started for this run; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
 def _processes_here():
     """How many of them run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -5,7 +5,7 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -126,12 +126,3 @@ def save_adapter(model, out: Path, base: str, weights: dict | None = None) -> No
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
         model.save_pretrained(temporary, state_dict=weights or whole_weights(model), save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
-
-
-def save_manifest(run: Run, wanted: dict, encoded: dict, sources: Sequence) -> None:
-    """Write the manifest of a run beside its adapter."""
-    facts = {k: v for k, v in asdict(run).items() if k != "adapter"}
-    said = {name: str(rows) for name, rows in encoded.items()}
-    common.write_manifest(
-        run.adapter, "baize_nb.finetune.train (notebook 04)", sources=sources, **wanted, encoded=said, run=facts
-    )

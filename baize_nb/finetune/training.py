@@ -1,10 +1,10 @@
 """How a step is taken: the loss over what is learned, LoRA layers, the training loop, and `train` around it."""
 
 import math
+import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -105,17 +105,6 @@ def heldout_loss(model, dialogues: Sequence, tokenizer, max_length: int) -> floa
 # --- LoRA
 
 
-def lora_config(profile: profiles.Profile) -> LoraConfig:
-    """Say the profile's LoRA settings in peft's words."""
-    return LoraConfig(
-        r=profile.rank,
-        lora_alpha=profile.alpha,
-        lora_dropout=profile.dropout,
-        target_modules=list(profile.targets),
-        task_type="CAUSAL_LM",
-    )
-
-
 def add_lora(model, profile: profiles.Profile):
     """Put fresh LoRA layers on the model and return it: base weights frozen, A random (fixed seed), B zero."""
     set_seed(SEED)
@@ -123,11 +112,16 @@ def add_lora(model, profile: profiles.Profile):
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model)
+    config = LoraConfig(
+        r=profile.rank,
+        lora_alpha=profile.alpha,
+        lora_dropout=profile.dropout,
+        target_modules=list(profile.targets),
+        task_type="CAUSAL_LM",
+    )
     try:
-        with warnings.catch_warnings():
-            # peft asks transformers for an attribute by its former name: their business, not the reader's.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            return get_peft_model(model, lora_config(profile))
+        with models.quiet():
+            return get_peft_model(model, config)
     except ValueError as error:
         raise CourseError(f"LoRA does not fit this base model: {error} Change `targets` in the profile.") from error
 
@@ -175,10 +169,8 @@ class Watch:
             )
         if not self.speaks:
             return
-        at, speed = (
-            f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {common.duration(time.monotonic() - self.began)}",
-            "",
-        )
+        passed = common.duration(time.monotonic() - self.began)
+        at, speed = f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {passed}", ""
         if self.first and seen.step > self.first[1]:
             begin, step, tokens = self.first
             seconds = time.monotonic() - begin
@@ -262,7 +254,8 @@ def fit(
     rows, heldout : of `encode`. save : called with the state of the run at each checkpoint. checkpoint : such a state,
     to go on from. Raises CourseError where it is interrupted, runs out of memory, or a loss is no number.
     """
-    processes, blank = accelerator.num_processes, {"input_ids": [pad_id], "labels": [IGNORE]}
+    processes, gpu = accelerator.num_processes, accelerator.device.type == "cuda"
+    blank = {"input_ids": [pad_id], "labels": [IGNORE]}
     steps = math.ceil(profile.epochs * len(epoch_steps(rows, blank, profile, 0, processes)))
     every = max(1, profile.eval_steps // 5)  # steps between two checkpoints: what an interruption loses at most
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -278,7 +271,10 @@ def fit(
     if checkpoint:
         set_optimizer_state_dict(bare, optimizer.optimizer, checkpoint["optimizer"], options=WHOLE)
         schedule.load_state_dict(checkpoint["schedule"])
-        _set_random(checkpoint["random"][accelerator.process_index])
+        random = checkpoint["random"][accelerator.process_index]
+        torch.set_rng_state(random[0])
+        if gpu:
+            torch.cuda.set_rng_state(random[1])
     watch = Watch(seen, on_step, accelerator.is_main_process)
 
     def look():
@@ -317,7 +313,8 @@ def fit(
             if keep:
                 state = {"seen": vars(seen), "schedule": schedule.state_dict(), "weights": saving.whole_weights(bare)}
                 state["optimizer"] = get_optimizer_state_dict(bare, optimizer.optimizer, options=WHOLE)
-                save({**state, "random": gather_object([_random()])})
+                random = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if gpu else [])]
+                save({**state, "random": gather_object([random])})  # what dropout draws from, of each process
     except KeyboardInterrupt:
         raise CourseError(
             f"Interrupted at step {seen.step}; the last checkpoint is kept: run this again to go on from there."
@@ -331,17 +328,6 @@ def fit(
         if watch.bar:
             watch.bar.close()
     return seen
-
-
-def _random():
-    """State of the random numbers that dropout draws."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
-
-
-def _set_random(state):
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 # --- a whole run
@@ -369,24 +355,23 @@ def train(
     In several processes (see `python -m baize_nb.finetune --help`) they share each batch; the first one writes.
     Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
     """
+    profile = replace(profile or profiles.current(), base=base)
     with memory.only_the_first_speaks():
-        profile = replace(profile or profiles.current(), base=base)
         out = Path(out) if out is not None else common.runs() / "adapter"
         wanted = saving.recipe(train, heldout, base, profile)
-        run = saving.finished(out, wanted)
-        if run is None:
-            return _train(train, heldout, out, wanted, profile, sources, on_step)
-        print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
-        if on_step:
-            on_step(Seen(run.steps, run.steps, run.history, run.heldout, run.tokens))
-        return run
+        if run := saving.finished(out, wanted):
+            print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
+            if on_step:
+                on_step(Seen(run.steps, run.steps, run.history, run.heldout, run.tokens))
+            return run
+        return _train(train, heldout, out, wanted, profile, sources, on_step)
 
 
 def _train(train, heldout, out, wanted, profile, sources, on_step):
     """`train`, for a run that is not there yet."""
     # With several GPUs this gives each process its own, before a model is loaded; among processors, accelerate looks
     # for other processes only where it is told so.
-    cpu = memory.processes() > 1 and not torch.cuda.is_available()
+    cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.cuda.is_available()
     everyone = PartialState(cpu=cpu)
     folder = out.with_name(out.name + ".checkpoints")
     _, checkpoint = saving.last_checkpoint(folder, wanted) or (None, None)
@@ -405,7 +390,7 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
         rows[name] = encode_all(dialogues, tokenizer, profile.max_length, loss_on)
         print(f"{name:8}{rows[name]}")
     model = use_fast_lora(add_lora(model, profile))
-    check_run(model, rows["train"].rows, tokenizer.eos_token_id, shares(profile, memory.processes())[0], out)
+    check_run(model, rows["train"].rows, tokenizer.eos_token_id, shares(profile, everyone.num_processes)[0], out)
 
     AcceleratorState._reset_state()  # a notebook may train twice, and in another precision
     gpu = torch.cuda.is_available()
@@ -417,7 +402,8 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
             saving.save_checkpoint(folder, {"wanted": wanted, "threads": threads, "dtype": dtype, **state})
 
     before, start = torch.get_num_threads(), time.monotonic()
-    torch.set_num_threads(min(threads, before))
+    threads = min(threads, before)
+    torch.set_num_threads(threads)
     try:
         sides = (rows["train"].rows, rows["heldout"].rows, tokenizer.eos_token_id)
         done = fit(model, *sides, profile, accelerator, checkpoint, save, on_step)
@@ -432,14 +418,17 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
         steps=done.step,
         tokens=done.tokens,
         seconds=round(time.monotonic() - start, 1),
-        processes=memory.processes(),
-        threads=min(threads, before),
+        processes=everyone.num_processes,
+        threads=threads,
         dtype=dtype,
     )
     weights = saving.whole_weights(model)
     if everyone.is_main_process:
         saving.save_adapter(model, out, profile.base, weights)
-        saving.save_manifest(run, wanted, rows, sources)
+        facts = {name: value for name, value in vars(run).items() if name != "adapter"}
+        said = {name: str(encoded) for name, encoded in rows.items()}
+        made_by = "baize_nb.finetune.train (notebook 04)"
+        common.write_manifest(out, made_by, sources=sources, **wanted, encoded=said, run=facts)
         shutil.rmtree(folder, ignore_errors=True)
     everyone.wait_for_everyone()
     print(f"Adapter in {common.show(out)}: held-out loss {run.loss_before:.3f} → {run.loss_after:.3f}")
