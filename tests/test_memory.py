@@ -188,7 +188,8 @@ def test_too_little_memory_names_the_setting_to_change(monkeypatch):
         memory.check_memory(profile, [])
     memory.check_memory(replace(profile, micro_batch_size=1), [])
     memory.check_memory(replace(profile, base="some/unknown-model"), [])
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(memory, "free_gib", lambda: 1.5 * (least.memory - least.parts["program"]) / memory.GIB)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each has half of it
     with pytest.raises(CourseError, match="GiB are free"):
         memory.check_memory(replace(profile, micro_batch_size=1), [])
 

@@ -277,13 +277,16 @@ def test_two_machines_train_together_by_the_shipped_settings(small_base, tmp_pat
 # says what part of all numbers each process holds.
 SHARED = """
 import sys
+from dataclasses import replace
 
 from accelerate import state
 from accelerate.utils import DistributedType
 
+from baize_nb import profiles
 from baize_nb.finetune import saving
 from baize_nb.finetune.__main__ import main
 
+profiles.PROFILES["ci"] = replace(profiles.get("ci"), learning_rate=0.02, warmup_steps=0, epochs=3)
 begin, whole = state.AcceleratorState.__init__, saving.whole_weights
 
 
@@ -323,7 +326,7 @@ def test_two_processes_share_the_weights_and_write_a_whole_adapter(small_base, t
     assert len(held) == 2 and max(held) < 0.65, "each has half of the blocks, and the embedding"
     # One held-out dialogue: the other process looks at a blank row, or the first would wait for it for ever.
     notes = json.loads((tmp_path / "adapter.manifest.json").read_text())["run"]
-    assert (notes["processes"], notes["steps"]) == (2, 2) and notes["loss_after"] < notes["loss_before"]
+    assert (notes["processes"], notes["steps"]) == (2, 6) and notes["loss_after"] < notes["loss_before"] - 0.1
     model, tokenizer = models.load(small_base, adapter=tmp_path / "adapter")
     loss = finetune.heldout_loss(model, short[4:5], tokenizer, profiles.get("ci").max_length)
     assert loss == pytest.approx(notes["loss_after"], abs=1e-4), "what was put together is what was trained"
