@@ -1,6 +1,7 @@
 """What every stage shares: errors with a remedy, where artifacts lie, atomic writes, manifests, JSONL."""
 
 import asyncio
+import codecs
 import errno
 import hashlib
 import json
@@ -114,6 +115,56 @@ def read_jsonl(path, make=dict, what="JSON object", on_fault=None):
                 on_fault(number, reason)
                 continue
             yield record
+
+
+_MARKS = {  # how the beginning of a file shows its encoding; UTF-32's mark begins as UTF-16's does
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_ZEROS = {"0111": "utf-32-le", "1110": "utf-32-be", "0101": "utf-16-le", "1010": "utf-16-be"}
+
+
+def find_encoding(path: str | Path, encoding: str | None = None) -> str:
+    """Find in which encoding a text file can be read: UTF-8, UTF-16 or UTF-32, with a mark at its start or without.
+
+    encoding : what the caller says that it is; it is tried, and nothing else.
+    Raises CourseError, with the line at fault, where the file can't be read so; one that looks like cp1252 is named.
+    """
+    line, number = b"", 0
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(4096)
+            if encoding is None and start:
+                # Of Latin script in UTF-16 every second byte is 0, in UTF-32 three of four.
+                zeros = "".join(str(int(2 * start[i::4].count(0) > len(start[i::4]))) for i in range(4))
+                marked = (name for mark, name in _MARKS.items() if start.startswith(mark))
+                encoding = next(marked, _ZEROS.get(zeros))
+            encoding = encoding or "utf-8"
+            decoder = codecs.getincrementaldecoder(encoding)()
+            file.seek(0)
+            for number, line in enumerate(file, 1):  # noqa: B007 (the handlers below name it)
+                decoder.decode(line)
+            decoder.decode(b"", final=True)
+            return encoding
+    except OSError as error:
+        raise CourseError(f"Cannot read {show(path)} ({error.strerror}). Check that you may open it.") from error
+    except LookupError as error:
+        raise CourseError(f"There is no encoding {encoding!r}. Python knows 'utf-8', 'cp1252', 'utf-16' …") from error
+    except UnicodeError as error:
+        looks = line.decode("cp1252", errors="replace") if encoding == "utf-8" else ""
+        remedy = "Save it as UTF-8, or pass encoding= with the right one."
+        if looks and all(c.isascii() or c.isalpha() or c in "–—‘’‚“”„…€£°§©®«»¿¡·\xa0" for c in looks):
+            near = looks[max(0, error.start - 12) : error.start + 12].strip()
+            remedy = f"It looks like cp1252 ({near!r}): save it as UTF-8, or pass encoding='cp1252'."
+        raise CourseError(f"{show(path)}:{number}: this is not {encoding.upper()}. {remedy}") from error
+
+
+def read_text(path: str | Path, encoding: str | None = None) -> str:
+    """Read a text file, see `find_encoding`; all its line ends become "\\n"."""
+    return Path(path).read_text(encoding=find_encoding(path, encoding))
 
 
 def duration(seconds: float) -> str:

@@ -102,3 +102,42 @@ def test_runs_folder_that_cannot_be_written_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "x"))
     with pytest.raises(CourseError, match="Set BAIZE_RUNS"):
         common.runs()
+
+
+TEXT = "Why?\nIs Käse cheese?\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        *[(TEXT.encode(name), None) for name in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")],
+        (TEXT.replace("\n", "\r").encode(), None),
+        (TEXT.replace("\n", "\r\n").encode(), None),
+        (TEXT.encode("cp1252"), "cp1252"),
+    ],
+)
+def test_text_is_read_in_the_encodings_that_people_save(content, encoding, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    assert common.read_text(path, encoding) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "sentence"),
+    [
+        (
+            TEXT.encode("cp1252"),
+            None,
+            r"a\.txt:2: this is not UTF-8\. It looks like cp1252 \('Is Käse.*encoding='cp1252'",
+        ),
+        ("日本語".encode("euc-jp"), None, r"a\.txt:1: this is not UTF-8\. Save it as UTF-8, or pass encoding="),
+        ("Käse".encode("utf-16")[:-1], None, "not UTF-16"),
+        (b"\x81", "cp1252", "not CP1252"),
+        (b"a", "klingon", "no encoding 'klingon'"),
+    ],
+)
+def test_text_in_another_encoding_is_named_with_its_line(content, encoding, sentence, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(CourseError, match=sentence):
+        common.read_text(path, encoding)
