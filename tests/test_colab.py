@@ -102,4 +102,4 @@ def test_a_kernel_that_runs_already_finds_the_course():
         "colab.take_secrets = lambda: None; colab.main(); from baize_nb import doctor; print(doctor.__file__)"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout.strip() == str(ROOT / "baize_nb" / "doctor" / "__init__.py"), run.stderr
+    assert run.stdout.strip() == str(ROOT / "baize_nb" / "doctor.py"), run.stderr

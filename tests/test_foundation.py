@@ -80,13 +80,6 @@ def test_course_error_shows_one_sentence_in_a_notebook():
     assert CourseError("Do this.")._render_traceback_() == ["CourseError: Do this."]
 
 
-def test_doctor_reports_and_names_what_is_missing(monkeypatch, capsys):
-    assert doctor.report() is True
-    monkeypatch.setitem(doctor.NEEDS_GIB, "disk", 1e9)
-    assert doctor.report() is False
-    assert "! free disk" in capsys.readouterr().out
-
-
 def test_settings_prints_profile_and_teacher_but_no_key(monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
     doctor.settings()
