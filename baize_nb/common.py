@@ -102,7 +102,11 @@ def read_jsonl(path, make=dict, what="JSON object", on_fault=None):
     on_fault : called with (line number, reason) for a line that can't be read; it is then passed over. Without it such
                a line raises CourseError that names file, line, fault and remedy.
     """
-    with Path(path).open("rb") as file:
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 (closed below: only its opening is tried here)
+    except OSError as error:
+        raise CourseError(f"Cannot read {show(path)} ({error.strerror}).") from error
+    with file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -110,6 +114,8 @@ def read_jsonl(path, make=dict, what="JSON object", on_fault=None):
                 record = make(json.loads(line))
             except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
                 reason = f"no {what}: {error}"
+                if isinstance(error, json.JSONDecodeError) and not line.endswith(b"\n"):
+                    reason += " (the last line is torn off: its writing was cut short)"
                 if on_fault is None:
                     raise CourseError(f"{show(path)}:{number} is {reason}. Fix or remove that line.") from error
                 on_fault(number, reason)
@@ -300,6 +306,15 @@ def write_manifest(artifact, made_by, sources=(), **facts):
     path = manifest_path(artifact)
     write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def read_manifest(artifact) -> dict:
+    """Read the manifest beside an artifact; an empty dict where there is none that can be read."""
+    try:
+        found = json.loads(manifest_path(artifact).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Journal:

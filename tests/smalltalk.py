@@ -11,8 +11,8 @@ def chat(*texts):
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
-def dialogue(*texts, id="d"):
-    return Dialogue(id=id, messages=chat(*texts))
+def dialogue(*texts, id="d", **fields):
+    return Dialogue(id=id, messages=chat(*texts), **fields)
 
 
 DIALOGUES = [

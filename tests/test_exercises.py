@@ -15,7 +15,7 @@ import pytest
 import run_notebooks
 
 from baize_nb import corpus, evaluation, seeds
-from baize_nb.corpus import rules
+from baize_nb.corpus import cleaning
 
 POOL = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, n in (("a", 240), ("b", 240), ("c", 30)) for i in range(n)]
 EXERCISES = {  # name of the function in notebook and solutions: (notebook, module of its check, check)
@@ -157,7 +157,7 @@ def changes_its_input(parts):
     return SOLUTIONS["08_scaling_out"]["merge"](parts)
 
 
-NAMES = {"Fraction": Fraction, "evaluation": evaluation, "rules": rules, **globals()}
+NAMES = {"Fraction": Fraction, "evaluation": evaluation, "cleaning": cleaning, **globals()}
 # (exercise, an answer's source, what its first hint says; "" where it is right). `right` is the solution.
 ANSWERS = [
     ("largest_even", "lambda: 90", ""),
@@ -212,11 +212,11 @@ ANSWERS = [
     ("parse", "lambda t: right('\\n'.join(line for line in t.splitlines() if line[:1] == '['))", "goes on with"),
     ("parse", "lambda t: right(t + '\\n[AI] x') if t.endswith('When') else right(t)", "it has no answer"),
     ("parse", "lambda t: right(t)[:-2]", "only a question without an answer is dropped"),
-    ("strict_loop", "rules.loop", "what is the default?"),
-    ("strict_loop", "lambda d: rules.loop(d, limit=15)", "a share from 0 to 1"),
+    ("strict_loop", "cleaning.loop", "what is the default?"),
+    ("strict_loop", "lambda d: cleaning.loop(d, limit=15)", "a share from 0 to 1"),
     ("strict_loop", "lambda d: 'bad'", "must be above that"),
-    ("strict_loop", "lambda d: rules.loop(d, limit=0.1)", "14 % is not more than 15 %"),
-    ("strict_loop", "lambda d: rules.loop(d, limit=0.18)", "16 % is more than 15 %"),
+    ("strict_loop", "lambda d: cleaning.loop(d, limit=0.1)", "14 % is not more than 15 %"),
+    ("strict_loop", "lambda d: cleaning.loop(d, limit=0.18)", "16 % is more than 15 %"),
     ("parrot", "lambda d: 'p' if len(a := told(d, slice(1, 2)).split()[:5]) > 4 and ' '.join(a) in told(d, slice(1)) "
      "else ''", "without punctuation"),
     ("parrot", "lambda d: right(corpus.Dialogue('x', messages=d.messages[:2]))", "go through all turns"),

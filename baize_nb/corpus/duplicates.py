@@ -1,6 +1,4 @@
-"""Texts that say what another one says: found without comparing every pair, judged by comparing the pair.
-
-Knows: texts and their word trigrams. Does not know: what is done about a duplicate; see cleaning.py and splitting.py.
+"""Dialogues that say what another one says: found without comparing every pair, judged by comparing the pair.
 
 MinHash (rensa) makes a sketch of each text: 128 numbers, in 32 bands of 4. Texts with a band in common are candidates;
 the exact Jaccard similarity of their word trigrams decides. A pair at 0.7 shares no band once in 5,000 times, one at
@@ -10,68 +8,73 @@ Trigrams are compared as 64-bit hashes, which do not meet by chance, and do not 
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from itertools import chain, islice
 
 import numpy as np
 from rensa import RMinHash
 
-from .memory import uncollected
-from .text import words
+from ..text import words
+from .dialogue import Dialogue, uncollected
 
 _PERMUTATIONS, _BANDS = 128, 32
 _BATCH = 2000  # texts whose hashes are in memory at once
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def sketch(dialogues):
-    """MinHash sketches of dialogues, an array of shape (dialogues, 32) of 64-bit numbers: one per band.
+def sketch(dialogues: Iterable[Dialogue]) -> np.ndarray:
+    """Make MinHash sketches, an array of shape (dialogues, 32) of 64-bit numbers: one per band.
 
     For those who look for duplicates and split the same dialogues: made once, given to both.
     """
     return _bands(dialogues, all_words)
 
 
-def near_duplicates(dialogues, threshold=0.7, sketches=None):
-    """`{index: (index of the earlier one, similarity)}` of dialogues that say what an earlier one says.
+def near_duplicates(dialogues: Iterable[Dialogue], threshold: float = 0.7, sketches=None) -> dict:
+    """Find dialogues that say what an earlier one says: `{index: (index of the earlier one, similarity)}`.
 
     dialogues : a list, or a `stream`, which is read twice: memory grows by 256 bytes a dialogue and the candidates.
     sketches  : what `sketch` made of the same dialogues, where it is there already.
     A duplicate is compared with those before it that are none themselves, so that each cluster keeps its first.
     """
-    candidates = Candidates(dialogues, all_words, sketches)
-    found = {}
+    candidates, found = Candidates(dialogues, all_words, sketches), {}
     for i in candidates.rows:
-        scored = [(candidates.similarity(i, j), -j) for j in candidates.earlier(i)]
-        share, first = max(scored, default=(0.0, 0))
+        share, first = candidates.nearest(i)
         if share >= threshold:
-            found[i] = (-first, share)
+            found[i] = (first, share)
         else:
             candidates.insert(i)
     return found
 
 
-def linked(items, said, threshold, sketches=None):
-    """Lists of indexes of the items that near duplicates link, directly or through others; each list is sorted.
+def linked(items, said: Callable, threshold: float, sketches=None) -> list[list[int]]:
+    """List the indexes of items that near duplicates link, directly or through others, group by group, sorted.
 
     Arguments as for `Candidates`. What is linked does not depend on the order of the items.
     """
     candidates, parent = Candidates(items, said, sketches), {}
+
+    def root(i):
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]  # shorter for the next time
+        return i
+
     for i in candidates.rows:
         parent[i], twin = i, False
         for j in candidates.earlier(i):
-            if _root(parent, j) != _root(parent, i) and (share := candidates.similarity(i, j)) >= threshold:
-                parent[_root(parent, j)] = _root(parent, i)
+            if root(j) != root(i) and (share := candidates.similarity(i, j)) >= threshold:
+                parent[root(j)] = root(i)
                 twin = twin or share == 1
         if not twin:  # what is near an exact copy is near its twin, which is there already
             candidates.insert(i)
-    together = defaultdict(list)
+    groups = defaultdict(list)
     for i in parent:
-        together[_root(parent, i)].append(i)
-    return sorted(group for group in together.values() if len(group) > 1)
+        groups[root(i)].append(i)
+    return sorted(group for group in groups.values() if len(group) > 1)
 
 
-def all_words(dialogue):
-    """The words of all messages of a dialogue."""
+def all_words(dialogue: Dialogue) -> list[str]:
+    """List the words of all messages of a dialogue."""
     return [word for message in dialogue.messages for word in words(message["content"])]
 
 
@@ -92,25 +95,28 @@ class Candidates:
         shared = np.isin(bands, values[counts > 1])
         self.rows = np.flatnonzero(shared.any(axis=1)).tolist()
         self._bands = {i: bands[i][shared[i]].tolist() for i in self.rows}
-        self._trigrams = self._collect(items, said) if self.rows else {}
-        self._table = defaultdict(list)
-
-    def _collect(self, items, said):
-        """{index: sorted distinct trigram hashes} of the rows."""
-        hashes, wanted = _WordHashes(), set(self.rows)
-        return {i: np.unique(_trigrams([said(item)], hashes)[0]) for i, item in enumerate(items) if i in wanted}
+        self._table, self._trigrams = defaultdict(list), {}  # {index: sorted distinct trigram hashes} of the rows
+        if self.rows:
+            hashes = _WordHashes()
+            together = ((i, item) for i, item in enumerate(items) if i in self._bands)
+            self._trigrams = {i: np.unique(_hashed_trigrams([said(item)], hashes)[0]) for i, item in together}
 
     def insert(self, i):
-        """From now on `earlier` may answer with text `i`."""
+        """From now on `earlier` may answer with item `i`."""
         for band in self._bands[i]:
             self._table[band].append(i)
 
     def earlier(self, i):
-        """Indexes of the inserted texts that share a band with text `i`."""
+        """Indexes of the inserted items that share a band with item `i`."""
         return {j for band in self._bands[i] for j in self._table[band]}
 
+    def nearest(self, i):
+        """(similarity, index) of the inserted item most like item `i`, the first of equals; (0.0, 0) for none."""
+        share, place = max(((self.similarity(i, j), -j) for j in self.earlier(i)), default=(0.0, 0))
+        return share, -place
+
     def similarity(self, i, j):
-        """Jaccard similarity of two texts of `rows`: `text.overlap`, on hashes."""
+        """Jaccard similarity of two items of `rows`: `text.overlap`, on hashes."""
         a, b = self._trigrams[i], self._trigrams[j]
         both = len(np.intersect1d(a, b, assume_unique=True))
         return both / (len(a) + len(b) - both) if len(a) or len(b) else 1.0
@@ -129,9 +135,9 @@ def _bands(items, said):
     hashes, found = _WordHashes(), [np.empty((0, _BANDS), np.uint64)]
     items = iter(items)
     while batch := [said(item) for item in islice(items, _BATCH)]:
-        runs, starts = _trigrams(batch, hashes)
+        runs, starts = _hashed_trigrams(batch, hashes)
         sketches = RMinHash.digest_matrix_from_flat_token_hashes(runs, starts, _PERMUTATIONS, 0).to_rows()
-        parts = np.array(sketches, np.uint64).reshape(len(batch), _BANDS, -1)
+        parts = np.array(sketches, np.uint64).reshape(len(batch), _BANDS, -1)  # (batch, bands, 4)
         numbers = np.broadcast_to(np.arange(_BANDS, dtype=np.uint64), parts.shape[:2])
         for column in range(parts.shape[2]):
             numbers = (numbers + parts[:, :, column]) * _MIX
@@ -139,7 +145,7 @@ def _bands(items, said):
     return np.concatenate(found)
 
 
-def _trigrams(said, hashes):
+def _hashed_trigrams(said, hashes):
     """(trigram hashes of all texts in a row, where each text's begin and the last ends), as arrays.
 
     said : the words of each text. One or two words are one run, as in `text.trigrams`.
@@ -153,11 +159,3 @@ def _trigrams(said, hashes):
     whole[inner - 1] = whole[inner - 2] = False  # runs that would reach into the next text
     counts = [max(0, len(found) - 2) for found in said]
     return runs[whole[: len(runs)]], np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
-
-
-def _root(parent, i):
-    """The cluster that `i` is in: follow the links, shortening the way for the next time."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i

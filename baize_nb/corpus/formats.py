@@ -1,57 +1,99 @@
-"""The same dialogues in the formats of others: Baize's released files, ShareGPT, Alpaca, `messages`, parquet.
-
-Knows: where each format keeps its text. Does not know: files being read, see loading.py; how good the text is.
-
-What comes back when a file written here is read again (`load`): of parquet everything; of ShareGPT id and messages; of
-`messages` and Alpaca messages; of Baize seed and messages, these without white space at their ends.
+"""Other people's formats: a record of a file becomes a dialogue, and what of it does not is told. ShareGPT and parquet
+are written too; read again (`load`), parquet brings back everything, ShareGPT ids and messages.
 """
 
+import html
 import json
+import math
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import common, transcript
-from .store import Dialogue
+from .dialogue import TYPES, Dialogue
 
 _ROLES = {
-    **dict.fromkeys(("user", "human", "prompter"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "ai", "bot", "model", "bing", "bard"), "assistant"),
-    "system": "system",
+    **dict.fromkeys(("user", "human", "prompter", "instruction"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "ai", "bot", "model", "bing", "bard", "output"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
 }
-_FIELDS = ("seed", "source", "license", "strategy", "model", "usage", "end")
-_OURS = {"id", "messages", *_FIELDS}
-_ROW_GROUP = 5000
+_OURS = TYPES.keys()
 
 
-def detect(record):
-    """Name of the format that a record's fields are those of, or ""."""
-    fields = set(record) if isinstance(record, dict) else ()
-    for name, needed in _NEEDED.items():
-        if needed.issubset(fields):
-            return name
-    return ""
+class Columns(NamedTuple):
+    """Which fields of a record hold the talk: `messages`, or `user` and `assistant`, each of one field or more."""
+
+    user: tuple = ()
+    assistant: tuple = ()
+    system: str = ""
+    messages: str = ""
+
+    def names(self) -> set[str]:
+        """Name all fields that are read."""
+        return {*self.user, *self.assistant, self.system, self.messages} - {""}
 
 
-def convert(record, name, format=None):
-    """(dialogue, notes) from one record of a file. notes: what of the record is not in the dialogue, [str].
+# What each format needs, in the order in which a record is tried, and what is read of it.
+FORMATS = {
+    "messages": Columns(messages="messages"),
+    "sharegpt": Columns(messages="conversations"),
+    "baize": Columns(messages="input"),
+    "alpaca": Columns(("instruction", "input"), ("output",), "system"),
+    "conversation": Columns(messages="conversation"),
+    "dolly": Columns(("instruction", "context"), ("response",)),
+    "prompt": Columns(("prompt",), ("completion",)),
+    "prompt-response": Columns(("prompt",), ("response",)),
+}
+_NEEDED = {name: {*c.user[:1], *c.assistant, c.messages} - {""} for name, c in FORMATS.items()} | {
+    "baize": {"topic", "input"}
+}
+_ALSO_READ = {"messages": set(_OURS), "baize": {"topic"}, "alpaca": {"history"}}
 
-    name : the id, where the record has none. format : one of FORMATS, or None: told by its fields.
+
+def detect(record) -> str:
+    """Name the format that a record's fields are those of, or ""."""
+    fields = record.keys() if isinstance(record, dict) else set()
+    return next((name for name, needed in _NEEDED.items() if needed <= fields), "")
+
+
+def convert(record, name: str, format: str | None = None, columns: Columns | None = None) -> tuple[Dialogue, list[str]]:
+    """Make (dialogue, notes) of one record of a file. notes: what of the record is not in the dialogue.
+
+    name : the id, where the record has none. format : one of FORMATS, or None: told by its fields. columns : the fields
+    to read, for a format of your own. A list of messages is a record too.
     Raises ValueError, in plain words, for a record that is no dialogue.
     """
+    if isinstance(record, list) and record and _is_message(record[0]):
+        record = {"messages": record}
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__}, not an object with fields")
-    dialogue = _ours(record) if format in (None, "messages") else None
-    if dialogue:
-        return dialogue, []
-    format = format or detect(record)
-    if not format:
-        raise ValueError(f"no format has these fields: {', '.join(map(str, list(record)[:8])) or '(none)'}")
-    if missing := sorted(_NEEDED[format] - set(record)):
+    if columns is None and format in (None, "messages") and record.keys() == _OURS:
+        with suppress(ValueError):  # the common case and the fastest; the slow way says what is wrong
+            dialogue = Dialogue.from_record(record)
+            _be_text(dialogue)
+            if all(len(m) == 2 for m in dialogue.messages):
+                return dialogue, []
+    format = "" if columns else format or detect(record)
+    if not format and not columns:
+        names = ", ".join(map(str, list(record)[:8])) or "(none)"
+        remedy = 'Name them: load(path, user="…", assistant="…"), or messages="…"'
+        raise ValueError(f"no format has these fields: {names}. {remedy}")
+    columns = columns or FORMATS[format]
+    if missing := sorted((_NEEDED[format] if format else columns.names() - {columns.system}) - record.keys()):
         raise ValueError(f"no {' and no '.join(missing)}")
-    fields, notes = _READERS[format](record)
-    if extra := sorted(map(str, set(record) - _KNOWN[format])):
-        notes.append(f"fields left out: {', '.join(extra)}")
+    notes, fields = [], {}
+    if format == "messages":
+        fields = _own_fields(record, notes)
+    if format == "baize":
+        fields = {"seed": _text(record["topic"], "its topic", notes), "strategy": "transcript"}
+    fields["messages"], end = _exchanges(_said(record, columns, notes, of_sharegpt=format == "sharegpt"), notes)
+    if end or format == "baize":
+        fields["end"] = end
+    if extra := sorted(map(str, record.keys() - columns.names() - _ALSO_READ.get(format, set()) - {"id"})):
+        notes.append(f"fields left out: {', '.join(extra[:8])}" + (" …" if len(extra) > 8 else ""))
     given = record.get("id")
     fields["id"] = str(given) if isinstance(given, str | int) and str(given) else name
     dialogue = Dialogue.from_record(fields)
@@ -59,193 +101,219 @@ def convert(record, name, format=None):
     return dialogue, notes
 
 
-def _ours(record):
-    """The dialogue of a record that has all our fields and no fault, the common case and the fastest; else None."""
-    if record.keys() != _OURS:
-        return None
-    try:
-        dialogue = Dialogue.from_record(record)
-        _be_text(dialogue)
-    except ValueError:
-        return None  # the slow way says what is wrong
-    return dialogue if all(len(m) == 2 for m in dialogue.messages) else None
+def _own_fields(record, notes):
+    """What a record has of a dialogue's other fields, where they are of the right type."""
+    fields = {}
+    for name in _OURS - {"id", "messages"}:
+        value = record.get(name)
+        if name == "usage" and isinstance(value, str):
+            with suppress(ValueError):  # JSON in a text, as `write_parquet` keeps it
+                value = json.loads(value)
+        if isinstance(value, TYPES[name]):
+            fields[name] = value
+        elif value is not None:
+            notes.append(f"field {name!r} left out: a {type(value).__name__}")
+    return fields
 
 
-def write_baize(dialogues, path):
-    """Write a file like those that Baize released, a JSON list of {"topic", "input"}; return its path.
+def _said(record, columns, notes, of_sharegpt=False):
+    """[(who, text)] of a record, in order."""
+    if columns.messages:
+        said = _turns(record[columns.messages], f"its {columns.messages}", notes)
+        return [(who, _without_html(text, notes)) for who, text in said] if of_sharegpt else said
+    said = []
+    if columns.system and record.get(columns.system):
+        said.append(("system", "…"))  # is left out anyway
+    if columns == FORMATS["alpaca"] and not _empty(history := record.get("history")):
+        if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+            raise ValueError("its history is no list of [question, answer]")
+        said += _turns(history, "its history", notes)
+    for role, names in (("user", columns.user), ("assistant", columns.assistant)):
+        if isinstance(record[names[0]], list):
+            said += _turns(record[names[0]], f"its {names[0]}", notes)
+        else:
+            texts = [_text(record.get(name), f"its {name}", notes) for name in names]
+            said.append((role, "\n\n".join(filter(None, texts))))
+    return said
 
-    Markers inside a message are written so that they read as text; see `transcript.render`.
+
+def _turns(value, what, notes):
+    """[(who, text)] of a list of messages in any of the shapes they are kept in, or of a transcript in one text."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            if isinstance(listed := json.loads(value), list):
+                return _turns(listed, what, notes)
+        parsed = transcript.parse(value)
+        if parsed.reason and parsed.messages:
+            notes.append("faulty parts of the transcript left out, its whole exchanges kept")
+        return [(m["role"], m["content"]) for m in parsed.messages] + [("", parsed.reason)]
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is a {type(value).__name__}, not a list")
+    said, left_out = [], set()
+    for i, message in enumerate(value):
+        alternating = ("user", "assistant")[i % 2]
+        if isinstance(message, str) or message is None:
+            said.append((alternating, message or ""))
+        elif isinstance(message, list) and len(message) == 2:
+            said += [
+                (role, _text(text, what, notes)) for role, text in zip(("user", "assistant"), message, strict=True)
+            ]
+        elif not isinstance(message, dict):
+            raise ValueError(f"message {i} of {what} is a {type(message).__name__}, not an object")
+        elif who := next((message[key] for key in ("role", "from", "speaker") if message.get(key)), None):
+            text = next((message[key] for key in ("content", "value", "text") if key in message), None)
+            said.append((who, _text(text, f"message {i}", notes, parts=True)))
+            used = {"role", "from", "speaker", "content", "value", "text"}
+            left_out |= {str(key) for key, inner in message.items() if key not in used and inner is not None}
+        else:  # {"human": …, "assistant": …}
+            pairs = [(key, _text(text, f"message {i}", notes)) for key, text in message.items() if _role(key)]
+            said += pairs or [("nobody", "")]
+    if left_out:
+        notes.append(f"fields of messages left out: {', '.join(sorted(left_out)[:8])}")
+    return said
+
+
+def _is_message(value):
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+
+
+def _role(who):
+    return _ROLES.get(str(who).strip().lower())
+
+
+def _empty(value):
+    return value in (None, False, "", [], {}) or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value, what, notes, parts=False):
+    """A field as text: numbers as they are written, nothing as "". parts : whether it may be a list of parts."""
+    if isinstance(value, str):
+        return value
+    if _empty(value):
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        notes.append("a number taken as text")
+        return json.dumps(value)
+    if parts and isinstance(value, dict):
+        value = value["parts"] if isinstance(value.get("parts"), list) else [value]
+    if parts and isinstance(value, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in value]
+        if not all(isinstance(text, str) for text in texts):
+            notes.append("parts of messages that are no text left out")
+        return "\n\n".join(text for text in texts if isinstance(text, str))
+    raise ValueError(f"{what} is a {type(value).__name__}, not a text")
+
+
+def _exchanges(said, notes):
+    """(messages, end) of [(who, text)]: every question with the answer next to it; notes say what was left out.
+
+    As `transcript.parse` does it: of two questions in a row the last, of two answers the first. An answer that came by
+    way of a tool is not next to its question.
     """
-    return _write_list(map(_to_baize, dialogues), path)
+    messages, asked, end = [], None, ""
+    for who, text in said:
+        role = _role(who)
+        if not who:  # why a transcript ended
+            end = text
+        elif role == "system":
+            notes.append("a system message left out")
+        elif role is None:
+            notes.append(f"a turn of {str(who)[:20]!r} left out, and what it answers")
+            asked = None
+        elif not text.strip():
+            notes.append("an empty turn left out")
+        elif role == "user":
+            if asked is not None:
+                notes.append("a question without an answer left out")
+            asked = text
+        elif asked is None:
+            notes.append("an answer without a question left out")
+        else:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
+            asked = None
+    if asked is not None:
+        notes.append("a last question without an answer left out")
+        end = "the last human turn has no answer"
+    if not messages:
+        why = "; ".join(dict.fromkeys(notes)) or end
+        raise ValueError("no question with an answer" + (f" ({why})" if why else ""))
+    return messages, end
 
 
-def write_sharegpt(dialogues, path):
+_BLOCKS = {"p", "br", "pre", "blockquote", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "td", "th"}
+_WHOLLY_HTML = re.compile(
+    r"\s*<(?:div|p|ul|ol|pre|h[1-6]|table)\b[^<>]*>.*</(?:div|p|ul|ol|pre|h[1-6]|table)>\s*", re.DOTALL
+)
+_MARKDOWN = (
+    (r"<pre>\s*([\w+#-]*)\s*<code>", r"\n\n```\1\n"),
+    (r"\s*</code>\s*</pre>", "\n```\n\n"),
+    (r"</?code>", "`"),
+    (r"</?(?:strong|b)>", "**"),
+    (r"</?(?:em|i)>", "*"),
+    (r"\s*<li>\s*(?:<p>)?", "\n- "),
+    (r"<h([1-6])>", r"\n\n# "),
+    (r"</t[dh]>\s*<t[dh]>", " | "),
+    (r"</li>", ""),
+    (r"<(?:br|tr)>", "\n"),
+    (r"</?[a-z][a-z0-9]*>", "\n\n"),
+    (r"[ \t]*\n(?:[ \t]*\n)+", "\n\n"),
+)
+
+
+def _without_html(text, notes):
+    """A message that is HTML as a whole, as browser extensions saved them, as Markdown; any other as it is."""
+    if not _WHOLLY_HTML.fullmatch(text):
+        return text
+    import nh3
+
+    notes.append("HTML made text")
+    tags = _BLOCKS | {"strong", "b", "em", "i", "code"}
+    text = nh3.clean(text, tags=tags, attributes={}, clean_content_tags={"button", "script", "style"}, link_rel=None)
+    for pattern, replacement in _MARKDOWN:
+        text = re.sub(pattern, replacement, text)
+    return html.unescape(text).strip()
+
+
+def _be_text(dialogue):
+    """Raise ValueError where a text can't be written as UTF-8."""
+    for text in (*dialogue.to_record().values(), *(m["content"] for m in dialogue.messages)):
+        if isinstance(text, dict) and text:
+            text = json.dumps(text, ensure_ascii=False)
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                character = text[error.start]
+                if "\udc80" <= character <= "\udcff":  # a byte that was no UTF-8, see loading.py
+                    byte = character.encode(errors="surrogateescape")
+                    raise ValueError(
+                        f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}. Save the file as "
+                        'UTF-8, or say what it is: load(path, encoding="cp1252")'
+                    ) from error
+                raise ValueError(f"not text: {character!a} is half a character") from error
+
+
+def write_sharegpt(dialogues: Iterable[Dialogue], path) -> Path:
     """Write {"id", "conversations": [{"from": "human"|"gpt", "value"}]} per dialogue, a JSON list; return its path."""
-    return _write_list(map(_to_sharegpt, dialogues), path)
+    names = {"user": "human", "assistant": "gpt"}
+    entries = (
+        {"id": d.id, "conversations": [{"from": names[m["role"]], "value": m["content"]} for m in d.messages]}
+        for d in dialogues
+    )
+    lines = (json.dumps(entry, ensure_ascii=False) for entry in entries)
+    first = next(lines, "")
+    return common.write_pieces(path, chain(["[\n", first], (",\n" + line for line in lines), ["\n]\n"]))
 
 
-def write_alpaca(dialogues, path):
-    """Write {"instruction", "input", "output"} per dialogue, a JSON list; return its path.
-
-    A dialogue of several turns carries its earlier ones as "history": [[question, answer], …].
-    """
-    return _write_list(map(_to_alpaca, dialogues), path)
-
-
-def write_messages(dialogues, path):
-    """Write {"messages": […]} per line, and nothing else, as the fine-tuning APIs take it; return its path."""
-    entries = ({"messages": d.messages} for d in dialogues)
-    return common.write_pieces(path, (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
-
-
-def write_parquet(dialogues, path):
+def write_parquet(dialogues: Iterable[Dialogue], path) -> Path:
     """Write all fields of all dialogues as parquet, in row groups; return its path. `usage` is JSON in a column."""
     import pyarrow as pa
     from pyarrow import parquet
 
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    kinds = {"messages": pa.list_(message)}
-    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in Dialogue("").to_record()])
+    schema = pa.schema([(name, pa.list_(message) if name == "messages" else pa.string()) for name in TYPES])
     rows = (d.to_record() | {"usage": json.dumps(d.usage, ensure_ascii=False)} for d in dialogues)
     with common.atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
-        while group := list(islice(rows, _ROW_GROUP)):
+        while group := list(islice(rows, 5000)):
             file.write_table(pa.Table.from_pylist(group, schema))
     return Path(path)
-
-
-def _from_messages(record):
-    messages, end, notes = _exchanges([(m.get("role"), m.get("content"), m) for m in _objects(record["messages"])])
-    fields, left_out = _own_fields(record)
-    return fields | {"messages": messages} | ({"end": end} if end else {}), notes + left_out
-
-
-def _own_fields(record):
-    """(fields, notes): what a record has of a dialogue's other fields, where they are of the right type."""
-    fields, notes = {}, []
-    for name in _FIELDS:
-        value, kind = record.get(name), dict if name == "usage" else str
-        if kind is dict and isinstance(value, str):
-            value = _unpacked(value)
-        if isinstance(value, kind):
-            fields[name] = value
-        elif value is not None:
-            notes.append(f"field {name!r} left out: a {type(value).__name__}")
-    return fields, notes
-
-
-def _unpacked(text):
-    """What JSON in a text says, as `write_parquet` keeps `usage`; the text itself where it is none."""
-    with suppress(ValueError):
-        return json.loads(text)
-    return text
-
-
-def _from_sharegpt(record):
-    said = [
-        (m.get("from", m.get("role")), m.get("value", m.get("content")), {}) for m in _objects(record["conversations"])
-    ]
-    messages, end, notes = _exchanges(said)
-    return {"messages": messages, "end": end}, notes
-
-
-def _from_alpaca(record):
-    asked = "\n\n".join(text for text in (record["instruction"], record.get("input")) if text)
-    history = record.get("history") or []
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise ValueError("its history is no list of [question, answer]")
-    pairs = [*history, (asked, record["output"])]
-    said = [(role, text, {}) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
-    system = [("system", record["system"], {})] if record.get("system") else []
-    messages, end, notes = _exchanges(system + said)
-    return {"messages": messages, "end": end}, notes
-
-
-def _from_baize(record):
-    if not isinstance(record["input"], str):
-        raise ValueError(f"its input is a {type(record['input']).__name__}, not a text")
-    parsed = transcript.parse(record["input"])
-    if not parsed.kept:
-        raise ValueError(f"no exchange between [|Human|] and [|AI|] ({parsed.reason})")
-    fields = {"seed": str(record["topic"] or ""), "strategy": "transcript", "end": parsed.reason}
-    notes = ["faulty parts of the transcript left out, its whole exchanges kept"] if parsed.reason else []
-    return fields | {"messages": parsed.messages}, notes
-
-
-_READERS = {"messages": _from_messages, "sharegpt": _from_sharegpt, "baize": _from_baize, "alpaca": _from_alpaca}
-_NEEDED = {
-    "messages": {"messages"},
-    "sharegpt": {"conversations"},
-    "baize": {"topic", "input"},
-    "alpaca": {"instruction", "output"},
-}
-_KNOWN = {
-    "messages": _OURS,
-    "sharegpt": {"id", "conversations"},
-    "baize": {"id", "topic", "input"},
-    "alpaca": {"id", "instruction", "input", "output", "history", "system"},
-}
-FORMATS = tuple(_READERS)
-
-
-def _objects(messages):
-    if not isinstance(messages, list):
-        raise ValueError(f"its messages are a {type(messages).__name__}, not a list")
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise ValueError(f"message {i} is a {type(message).__name__}, not an object")
-    return messages
-
-
-def _exchanges(said):
-    """(messages, end, notes) from [(who, text, the whole message)]: without system messages at the beginning and
-    without a last question that nobody answered; `end` and notes say so."""
-    messages, notes = [], []
-    for i, (who, text, message) in enumerate(said):
-        role = _ROLES.get(str(who).lower())
-        if role is None:
-            raise ValueError(f"message {i} is from {who!r}")
-        if role == "system" and not messages:
-            notes.append("a system message left out")
-            continue
-        if extra := sorted(k for k, v in message.items() if k not in ("role", "content") and v is not None):
-            notes.append(f"fields of messages left out: {', '.join(extra)}")
-        messages.append({"role": role, "content": text})
-    if len(messages) > 1 and messages[-1]["role"] == "user":
-        messages.pop()
-        notes.append("a last question without an answer left out")
-        return messages, "the last human turn has no answer", notes
-    return messages, "", notes
-
-
-def _be_text(dialogue):
-    """Raise ValueError where a text can't be written as UTF-8."""
-    for text in (dialogue.id, dialogue.seed, *(m["content"] for m in dialogue.messages)):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"not text: {text[error.start : error.start + 1]!a} is no character") from error
-
-
-def _to_baize(dialogue):
-    return {"topic": dialogue.seed, "input": transcript.render(dialogue.messages) + transcript.HUMAN + " "}
-
-
-def _to_sharegpt(dialogue):
-    names = {"user": "human", "assistant": "gpt"}
-    said = [{"from": names[m["role"]], "value": m["content"]} for m in dialogue.messages]
-    return {"id": dialogue.id, "conversations": said}
-
-
-def _to_alpaca(dialogue):
-    said = [m["content"] for m in dialogue.messages]
-    *history, (instruction, output) = zip(said[::2], said[1::2], strict=True)
-    entry = {"instruction": instruction, "input": "", "output": output}
-    return entry | ({"history": history} if history else {})
-
-
-def _write_list(entries, path):
-    """A JSON list, one entry a line."""
-    lines = (json.dumps(entry, ensure_ascii=False) for entry in entries)
-    first = next(lines, "")
-    return common.write_pieces(path, chain(["[\n", first], (",\n" + line for line in lines), ["\n]\n"]))

@@ -1,39 +1,52 @@
-"""Which dialogues are kept away from training, so that there is something to test on.
+"""Which dialogues are kept away from training, and whether a test was seen in training all the same.
 
-Knows: seeds, sources, near duplicates. Does not know: that two seeds in other words may ask the same.
+Seeds, near duplicates, and runs of words from evaluation prompts are found; what is said in other words is not.
 """
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from ..common import CourseError
-from .duplicates import all_words, linked
-from .text import words
+from ..text import fold, words
+from .dialogue import Dialogue
+from .duplicates import Candidates, all_words, linked
 
 # Nearer than dialogues have to be: short questions from one mould ("What are the genetic changes related to …") share
 # most of their trigrams and ask about different things.
 NEAR_SEEDS = 0.8
 
 
-def split(dialogues, heldout, seed=0, near=0.7):
-    """(train, heldout): two lists sorted by id; no seed, no near duplicate on both sides. Built in notebook 03.
+def seed_key(dialogue: Dialogue) -> str:
+    """Return the seed's text without regard to case and spacing; the first question where a corpus names no seed."""
+    return " ".join(fold(dialogue.seed or dialogue.messages[0]["content"]).split())
+
+
+def split(
+    dialogues: Iterable[Dialogue], heldout: int, seed: int = 0, near: float | None = 0.7
+) -> tuple[list[Dialogue], list[Dialogue]]:
+    """Split into (train, heldout), two lists sorted by id; no seed, no near duplicate on both sides.
 
     heldout : how many dialogues to keep away, spread over the sources in proportion. Dialogues that belong together
               stay together, so there may be a few less.
     seed    : another number, another choice. The order of `dialogues` changes nothing.
     near    : dialogues of this trigram Jaccard similarity belong together, as do those of one seed (`seed_key`) and
               of seeds that are at least 0.8 similar; None: only those of one seed.
-
     Raises CourseError where there are too few dialogues to keep `heldout` away and still train on one.
     """
     dialogues = list(dialogues)
     taken = heldout_positions(dialogues, heldout, seed, near)
-    train = [d for i, d in enumerate(dialogues) if i not in taken]
-    return _sorted(train), _sorted([dialogues[i] for i in taken])
+    # By id, and by content where ids are equal, so that the order they came in leaves no trace.
+    unique = len({d.id for d in dialogues}) == len(dialogues)
+    order = sorted(range(len(dialogues)), key=lambda i: (dialogues[i].id, "" if unique else dialogues[i].to_json()))
+    return [dialogues[i] for i in order if i not in taken], [dialogues[i] for i in order if i in taken]
 
 
-def heldout_positions(dialogues, heldout, seed=0, near=0.7, sketches=None):
-    """Set of the indexes that `split` keeps away: for a `stream`, of which no list is made.
+def heldout_positions(
+    dialogues: Iterable[Dialogue], heldout: int, seed: int = 0, near: float | None = 0.7, sketches=None
+) -> set[int]:
+    """Return the indexes that `split` keeps away: for a `stream`, of which no list is made.
 
     sketches : what `sketch` made of the same dialogues, where it is there already.
     """
@@ -41,7 +54,12 @@ def heldout_positions(dialogues, heldout, seed=0, near=0.7, sketches=None):
     for dialogue in dialogues:
         keys.append(seed_key(dialogue))
         sources.append(dialogue.source)
-    near_ones = [] if near is None else linked(dialogues, all_words, near, sketches) + _near_seeds(keys)
+    near_ones = []
+    if near is not None:
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        places = list(first.values())
+        near_seeds = [[places[i] for i in group] for group in linked(first, words, NEAR_SEEDS)]
+        near_ones = linked(dialogues, all_words, near, sketches) + near_seeds
     groups = _groups(keys, near_ones)
     if not 1 <= heldout < len(keys) or len(groups) < 2:
         raise CourseError(
@@ -49,18 +67,6 @@ def heldout_positions(dialogues, heldout, seed=0, near=0.7, sketches=None):
             "on the rest. Ask for fewer, or collect more dialogues in notebook 02."
         )
     return {i for key in _take(groups, sources, heldout, seed) for i in groups[key]}
-
-
-def seed_key(dialogue):
-    """The seed's text without regard to case and spacing; the first question where a corpus names no seed."""
-    return " ".join((dialogue.seed or dialogue.messages[0]["content"]).casefold().split())
-
-
-def _near_seeds(keys):
-    """Clusters of indexes whose seeds are not equal but nearly so."""
-    first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    places = list(first.values())
-    return [[places[i] for i in group] for group in linked(first, words, NEAR_SEEDS)]
 
 
 def _groups(keys, near_ones):
@@ -84,7 +90,14 @@ def _take(groups, sources, heldout, seed):
     # Ranking by a hash, not a shuffle: the choice hangs on the seeds themselves and on nothing else.
     ranked = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
     home = {key: min(sources[i] for i in group) for key, group in groups.items()}
-    room = _shares(groups, home, heldout, len(sources))
+    sizes = defaultdict(int)
+    for key, group in groups.items():
+        sizes[home[key]] += len(group)
+    # In proportion, summing to `heldout`: the largest remainders round up.
+    room = {source: heldout * size // len(sources) for source, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda source: (-(heldout * sizes[source] % len(sources)), source))
+    for source in by_remainder[: heldout - sum(room.values())]:
+        room[source] += 1
     taken, left = set(), heldout
     for anywhere in (False, True):
         for key in ranked:
@@ -99,20 +112,113 @@ def _take(groups, sources, heldout, seed):
     return taken
 
 
-def _shares(groups, home, heldout, total):
-    """`{source: dialogues to keep away}`, in proportion, summing to `heldout`: the largest remainders round up."""
-    sizes = defaultdict(int)
-    for key, group in groups.items():
-        sizes[home[key]] += len(group)
-    shares = {source: heldout * size // total for source, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda source: (-(heldout * sizes[source] % total), source))
-    for source in by_remainder[: heldout - sum(shares.values())]:
-        shares[source] += 1
-    return shares
+@dataclass
+class Leakage:
+    """What training and held-out dialogues have in common. True in a condition where there is something.
+
+    seeds      : [(train id, held-out id)] with the same seed.
+    near_seeds : [(train id, held-out id, similarity)] with nearly the same seed.
+    near       : [(train id, held-out id, similarity)] with nearly the same text.
+    Each held-out dialogue stands at most once in each list, with the training dialogue that is nearest.
+    """
+
+    train: int
+    heldout: int
+    seeds: list
+    near_seeds: list
+    near: list
+
+    def __bool__(self):
+        return bool(self.seeds or self.near_seeds or self.near)
+
+    def __str__(self):
+        found = {"same seed": self.seeds, "nearly the same seed": self.near_seeds, "near duplicate": self.near}
+        lines = [f"{self.train:,} dialogues to train on, {self.heldout:,} held out"]
+        for what, pairs in found.items():
+            lines.append(f"  {what}: {len(pairs):,} of the held-out")
+            for train, heldout, *share in pairs[:3]:
+                lines.append(f"    {heldout} ← {train}" + (f" ({share[0]:.0%} in common)" if share else ""))
+        return "\n".join(lines)
 
 
-def _sorted(dialogues):
-    """By id, and by content where ids are equal, so that the order they came in leaves no trace."""
-    ids = [d.id for d in dialogues]
-    unique = len(set(ids)) == len(ids)
-    return sorted(dialogues, key=(lambda d: d.id) if unique else (lambda d: (d.id, d.to_json())))
+def leakage(train: Iterable[Dialogue], heldout: Iterable[Dialogue], near: float = 0.7) -> Leakage:
+    """Find what two lists of dialogues have in common.
+
+    near : trigram Jaccard similarity from which on dialogues count as the same; seeds from 0.8 on, see `split`.
+    """
+    train, heldout = list(train), list(heldout)
+    by_key = {seed_key(d): d.id for d in reversed(train)}
+    seeds = [(by_key[seed_key(d)], d.id) for d in heldout if seed_key(d) in by_key]
+    same = {name for _, name in seeds}
+
+    def nearest(threshold, said):
+        candidates, found = Candidates([*train, *heldout], said), []
+        for i in candidates.rows:  # rising, so that all of training is in before the first held-out one asks
+            if i < len(train):
+                candidates.insert(i)
+                continue
+            share, j = candidates.nearest(i)
+            if share >= threshold:
+                found.append((train[j].id, heldout[i - len(train)].id, share))
+        return found
+
+    near_seeds = nearest(NEAR_SEEDS, lambda dialogue: words(seed_key(dialogue)))
+    near_seeds = [found for found in near_seeds if found[1] not in same]
+    return Leakage(len(train), len(heldout), seeds, near_seeds, nearest(near, all_words))
+
+
+@dataclass
+class PromptOverlap:
+    """Runs of `n` words that a corpus has in common with evaluation prompts. True in a condition where there are any.
+
+    prompts   : how many were looked for. dialogues : how many have a run of some prompt in them.
+    shared    : {index of a prompt: share of its runs that stand in the corpus, 0 … 1}, only where above 0.
+    examples  : {index of a prompt: (id of a dialogue, the run)}, the first found.
+    too_short : indexes of prompts of fewer than `n` words: they were compared with whole messages only.
+    """
+
+    n: int
+    prompts: int
+    dialogues: int = 0
+    shared: dict = field(default_factory=dict)
+    examples: dict = field(default_factory=dict)
+    too_short: list = field(default_factory=list)
+
+    def __bool__(self):
+        return bool(self.shared)
+
+    def __str__(self):
+        found = f"{len(self.shared):,} of {self.prompts:,} prompts share a run of {self.n} words"
+        lines = [f"{found} with {self.dialogues:,} dialogues"]
+        for i in sorted(self.shared, key=lambda i: (-self.shared[i], i))[:5]:
+            name, run = self.examples[i]
+            lines.append(f"  prompt {i}: {self.shared[i]:.0%} of its runs, for example in {name}: “{run}”")
+        if self.too_short:
+            lines.append(f"  {len(self.too_short):,} prompts are shorter than that: compared with whole messages only")
+        return "\n".join(lines)
+
+
+def prompt_overlap(dialogues: Iterable[Dialogue], prompts: list[str], n: int = 8) -> PromptOverlap:
+    """Find runs of `n` words that a corpus has in common with evaluation prompts.
+
+    dialogues : any iterable; it is read once. Eight words in a row are rarely chance, but quotations and phrases
+    ("the quick brown fox …") do occur: read the examples.
+    """
+
+    def runs(said):
+        return set(zip(*(said[i:] for i in range(n)), strict=False)) or {tuple(said)} - {()}
+
+    report = PromptOverlap(n, len(prompts))
+    of_prompts = [runs(words(prompt)) for prompt in prompts]
+    report.too_short = [i for i, prompt in enumerate(prompts) if len(words(prompt)) < n]
+    seen = dict.fromkeys(set().union(*of_prompts))
+    for dialogue in dialogues:
+        hits = {run for message in dialogue.messages for run in runs(words(message["content"])) if run in seen}
+        report.dialogues += bool(hits)
+        for run in hits:
+            seen[run] = seen[run] or dialogue.id
+    for i, wanted in enumerate(of_prompts):
+        if found := sorted(run for run in wanted if seen[run]):
+            report.shared[i] = len(found) / len(wanted)
+            report.examples[i] = (seen[found[0]], " ".join(found[0]))
+    return report

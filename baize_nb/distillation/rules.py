@@ -5,8 +5,8 @@ form earns full points. The points are a choice, made to be argued with: pass ot
 """
 
 from ..corpus import Dialogue, contained, repeated_share, words
-from ..corpus.language import content_words
-from ..corpus.rules import role_marker
+from ..corpus.cleaning import role_marker
+from ..text import content_words
 
 POINTS = {"stopped": 25, "no marker": 10, "no repetition": 20, "no echo": 15, "on topic": 20, "length": 10}
 SHORT, LONG = 12, 80  # words: a reply between the two has a sensible length

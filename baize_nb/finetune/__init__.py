@@ -22,7 +22,6 @@ _LATER = {
     "heldout_loss": "training",
     "merge": "export",
     "train": "training",
-    "write_model_card": "modelcard",
 }
 __all__ = ["IGNORE", "Needs", "collate", "encode", "encode_all", "encode_prompt", "needs", "padding_share", *_LATER]
 

@@ -8,12 +8,12 @@ that may be copies. The calling process keeps the pairs of likely copies, and a 
 """
 
 import pickle
+from collections import Counter
 from pathlib import Path
 
 from .. import common, corpus
 from ..common import CourseError
 from ..corpus import Measures
-from ..corpus.measuring import Side
 from . import cluster
 
 PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
@@ -41,7 +41,7 @@ def merge(parts):
     whole = Measures(all(part.with_tokens for part in parts))
     for part in parts:
         for mine, more in ((whole.sides, part.sides), (whole.by_turn, part.by_turn)):
-            mine |= {key: mine.get(key, Side()) + side for key, side in more.items()}
+            mine |= {key: mine.get(key, Counter()) + side for key, side in more.items()}
         for source, turns in part.turns.items():
             whole.turns.setdefault(source, type(turns)()).update(turns)
         for name in ("ends", "trimmed", "limited", "first_words"):

@@ -4,8 +4,8 @@ from baize_nb.corpus import Dialogue, repeated_share
 
 from . import Wrong, call, exercise
 
-DEFAULT = "the second parameter of corpus.rules.loop is its limit; what is the default?"
-SHARE = "corpus.rules.loop has a second parameter, its limit: a share from 0 to 1."
+DEFAULT = "the second parameter of corpus.cleaning.loop is its limit; what is the default?"
+SHARE = "corpus.cleaning.loop has a second parameter, its limit: a share from 0 to 1."
 TOO_STRICT = "an ordinary text repeats a trigram now and then: the limit must be above that."
 JUST_ABOVE = "16 % is more than 15 %: with which limit do you compare?"
 JUST_BELOW = "14 % is not more than 15 %: with which limit do you compare?"
@@ -42,8 +42,8 @@ LOOPS = (  # (messages, user first; whether a rule must object to them; the hint
 
 
 @exercise(
-    "you need not count anything: corpus.rules.loop(dialogue, limit=…) does.",
-    "give back what corpus.rules.loop(dialogue, limit=0.15) gives back.",
+    "you need not count anything: corpus.cleaning.loop(dialogue, limit=…) does.",
+    "give back what corpus.cleaning.loop(dialogue, limit=0.15) gives back.",
 )
 def strict_loop(rule):
     """Exercise 1. rule(dialogue) must object where more than 15 % of a message's trigrams repeat, and only there."""

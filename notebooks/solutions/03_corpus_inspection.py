@@ -1,12 +1,12 @@
 """Solutions to the exercises of notebook 03: one plain function per exercise."""
 
 from baize_nb import corpus
-from baize_nb.corpus import rules
+from baize_nb.corpus import cleaning
 
 
 def strict_loop(dialogue):
     """Exercise 1: the package's loop rule with half its limit."""
-    return rules.loop(dialogue, limit=0.15)
+    return cleaning.loop(dialogue, limit=0.15)
 
 
 def parrot(dialogue):

@@ -1,0 +1,266 @@
+"""The rules of cleaning: what each meets and lets pass, and what is made of what they find; words in many scripts."""
+
+import functools
+import json
+import random
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from smalltalk import dialogue
+
+from baize_nb import common, corpus, text
+from baize_nb.common import CourseError
+from baize_nb.corpus import cleaning
+
+QUESTION, ANSWER = "Why do cats purr?", "They purr when they are calm, and sometimes when they are hurt."
+WHY = "They purr when they are calm, and sometimes when they are hurt. Nobody knows why. "
+LOOP = "Signs are coughing, wheezing, coughing, wheezing, coughing, wheezing, coughing, wheezing."
+BASIL = "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."
+
+
+def answer(said):
+    return dialogue("Can you help me?", said)
+
+
+# ---- rules of form
+
+BAD = {  # rule: dialogues that it alone removes
+    "no_words": [[QUESTION, "… !"]],
+    "role_marker": [
+        [QUESTION, f"They are calm.\n{marker}"]
+        for marker in ("[|Human|] And dogs?", "[ai] x", "<|im_start|>", "<|USER|>", "  User : hi", "### Response")
+    ],
+    "refusal": [
+        [QUESTION, said] for said in ("I'm sorry, but I can't help with cats.", "I’m sorry, but I can’t assist.")
+    ],
+    "as_an_ai": [[QUESTION, said] for said in ("As an AI language model, I have no cat.", "Well, I'm just an AI.")],
+    "loop": [[QUESTION, LOOP]],
+    "same_again": [[QUESTION, ANSWER, "And at night?", ANSWER]],
+    "not_a_question": [
+        [QUESTION, ANSWER, "You can also watch how the tail moves.", "Yes, tails tell a lot."],
+        [QUESTION, ANSWER, " ".join(f"w{i}" for i in range(61)), "Yes."],
+    ],
+    "echo": [["Explain why the sky is blue.", "The sky is blue."]],
+    "cut_off": [
+        [QUESTION, said]
+        for said in ("They purr because of the", "the", WHY + "One idea is that the sound helps their bones to grow")
+    ],
+    "personal_data": [[QUESTION, "Ask jane@somewhere.org."]],
+    "toxic": [[QUESTION, "Shut up!"]],
+}
+
+
+@pytest.mark.parametrize(("rule", "said"), [(rule, said) for rule, found in BAD.items() for said in found])
+def test_a_fault_is_removed_by_its_rule_alone(rule, said):
+    cleaned = corpus.clean([dialogue(*said), dialogue(QUESTION, ANSWER, id="good")])
+    assert [d.id for d in cleaned.kept] == ["good"] and [r.rule for r in cleaned.removed] == [rule]
+    assert cleaned.removed[0].why == getattr(cleaning, rule)(dialogue(*said))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Mix flour and water.\n\n- flour\n- water\n- salt",
+        "Use a slice:\n\n```python\nx = [1, 2]\nprint(x[::-1])\n```",
+        "It depends on what the user wants: speed or room.",
+        "The user\n: a list [of humans] ###",
+        "No, no, no. That is a heron, not a snail.",
+        "I am sorry to hear that. Rest, and drink a lot of water.",
+        "猫は落ち着いているとき、のどを鳴らします。",
+        "She works as an AI engineer. As an aid, use salt. It was a Thai ai dish.",
+        "I can help you with that.",
+        "They live in Athe",
+        WHY + "One idea is that the sound helps their bones.",
+        WHY + "Ideas:\n\n- the sound helps their bones to grow well again",
+        WHY + "Try this:\n\nprint(purr)\nx = y",
+        "Write to user@example.com or a@b.test. The @property decorator, e.g. x@y, a @ b.",
+        "Call 212-555-0134 or 123-456-7890.",
+        "4111 1111 1111 1112 and DE89 3704 0044 0532 0130 01",
+        "In 2024-01-01 00:00:00.000000 and 1700000000000 ms.",
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "0.123456789012345678 and 192.168.100.200, 10/12/2023 - 11/12/2023; x = 00101101110 + 12345678.",
+        "a right skirt, a task-force, sk-learn",
+        "Kill the process yourself, and shut it. Go up.",
+    ],
+)
+def test_ordinary_answers_are_kept(said):
+    assert corpus.clean([answer(said)]).removed == []
+
+
+def test_the_rules_let_every_seed_and_every_reference_of_the_course_pass():
+    lines = [json.loads(x) for f in sorted((common.DATA / "seeds").glob("*.jsonl")) for x in f.open(encoding="utf-8")]
+    pool = [dialogue(x["text"], x.get("reference") or "Yes.", id=x["id"]) for x in lines]
+    assert len(pool) > 900
+    assert [(d.id, rule.__name__) for d in pool for rule in corpus.RULES if rule(d)] == []
+
+
+def test_the_seed_may_look_like_anything():
+    assert cleaning.cut_off(dialogue("What is the volatile keyword for", ANSWER)) == ""
+    assert cleaning.not_a_question(dialogue("word " * 200, ANSWER)) == ""
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.3, 0.6, 0.9])
+def test_loop_same_again_and_echo_are_what_the_measures_say(limit):
+    rng = random.Random(limit)
+    for _ in range(100):
+        said = [" ".join(rng.choices(["a", "b", "c"], k=rng.randrange(1, 9))) for _ in range(6)]
+        pairs = [(i, j) for i in range(6) for j in range(i) if (i - j) % 2 == 0]
+        again = any(corpus.overlap(said[i], said[j]) > limit for i, j in pairs)
+        assert bool(cleaning.same_again(dialogue(*said), limit)) == again
+        echoes = [corpus.contained(said[i + 1], said[i]) > limit for i in (0, 2, 4)]
+        assert bool(cleaning.echo(dialogue(*said), limit)) == any(echoes)
+        assert bool(cleaning.loop(dialogue(*said), limit)) == any(corpus.repeated_share(x) > limit for x in said)
+
+
+# ---- rules of content
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Write to jane.doe@mail.somewhere.org.", "e-mail"),
+        ("My number is +49 30 12345678.", "phone"),
+        ("Call (212) 555-7890 2 times.", "phone"),
+        ("Card: 4111-1111-1111-1111", "card"),
+        ("Amex 378282246310005", "card"),
+        ("Pay to DE89 3704 0044 0532 0130 00 NOW", "IBAN"),
+        ("GB82WEST12345698765432", "IBAN"),
+        ("key = sk-proj-abcdefghijklmnopqrstuvwx", "key"),
+        ("AKIAIOSFODNN7EXAMPLE", "key"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "key"),
+        ("token ghp_abcdefghijklmnopqrstuvwxyz0123456789", "key"),
+    ],
+)
+def test_personal_data_is_found_and_not_repeated(said, kind):
+    why = cleaning.personal_data(answer(said))
+    assert kind in why and why.startswith("message 2")
+    assert not any(part in why for part in said.split() if len(part) > 3 and any(c.isdigit() or c == "@" for c in part))
+
+
+def test_every_entry_of_the_list_of_abuse_is_met():
+    entries = [x for x in cleaning.TOXIC_LIST.read_text(encoding="utf-8").splitlines() if x and x[0] != "#"]
+    assert len(entries) > 30 and len(set(entries)) == len(entries)
+    assert [entry for entry in entries if not cleaning.toxic(answer(f"Well, {entry.upper()}!"))] == []
+
+
+TEXTS = {
+    "en": "The heart is a muscle that pumps blood to all of the body, and it is in the chest.",
+    "de": "Das Herz ist ein Muskel, der das Blut in den ganzen Körper pumpt, und es liegt in der Brust.",
+    "fr": "Le cœur est un muscle qui pompe le sang dans tout le corps, et il est dans la poitrine.",
+    "es": "El corazón es un músculo que bombea la sangre a todo el cuerpo y está en el pecho.",
+    "it": "Il cuore è un muscolo che pompa il sangue in tutto il corpo, e si trova nel petto della persona.",
+    "pt": "O coração é um músculo que bombeia o sangue para todo o corpo e não para no peito de uma pessoa.",
+    "nl": "Het hart is een spier die het bloed door het hele lichaam pompt, en het zit in de borst.",
+    "ru": "Сердце это мышца, которая качает кровь по всему телу.",
+    "ja": "心臓は全身に血液を送り出す筋肉です。",
+}
+
+
+def test_languages_are_told_apart():
+    pairs = [(expected, written) for expected in TEXTS for written in TEXTS]
+    assert [p for p in pairs if bool(cleaning.wrong_language(answer(TEXTS[p[1]]), p[0])) != (p[0] != p[1])] == []
+    for said in (
+        "Bonjour!",
+        "```python\nfor i in range(10):\n    print(i)\n```",
+        "non non non non non non non non",
+        "42",
+    ):
+        assert cleaning.wrong_language(answer(said)) == "", "short texts and code get no verdict"
+    with pytest.raises(CourseError, match="'tlh' is no language"):
+        cleaning.wrong_language(answer("nuqneH"), expected="tlh")
+
+
+def test_drift():
+    start = (QUESTION, "They are calm.")
+    assert cleaning.drift(dialogue(*start, "Do cats purr in pain?", "Some.")) == ""
+    assert cleaning.drift(dialogue(*start, "Can you tell me more?", "Yes.")) == ""
+    assert "question 2" in cleaning.drift(dialogue(*start, "How is concrete mixed?", "With water."))
+    half = dialogue(*start, "Do cats like wet concrete pavements?", "No.")
+    assert cleaning.drift(half) == "" and cleaning.drift(half, limit=0.5)
+
+
+# ---- what is made of them
+
+
+def test_the_table_counts_hits_and_what_only_one_rule_sees():
+    said = {"two": LOOP[:-1] + " and", "one": "Because of the", "fine": "So."}
+    pool = [dialogue("Why?", x, id=name) for name, x in said.items()]
+    table = corpus.rule_table(pool, [cleaning.loop, cleaning.cut_off, cleaning.echo])
+    assert table[["hits", "only"]].values.tolist() == [[1, 0], [2, 1], [0, 0]]
+    assert table.share.tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    assert table.example["cut_off"].startswith("two: message 2 ends") and table.example["echo"] == ""
+    found = {"cut_off": {d.id: cleaning.cut_off(d) for d in pool[:2]}}
+    assert corpus.findings(pool, [cleaning.cut_off]) == found
+
+
+def test_another_limit_keeps_the_rules_name_and_suspicions_remove_only_when_asked():
+    strict = functools.partial(cleaning.loop, limit=0.15)
+    assert [r.rule for r in corpus.clean([answer(BASIL)], [strict]).removed] == ["loop"]
+    assert corpus.clean([answer(BASIL)], [cleaning.loop]).removed == []
+    german = dialogue("How is it?", TEXTS["de"])
+    assert corpus.clean([german]).removed == []
+    assert [r.rule for r in corpus.clean([german], corpus.SUSPICIONS).removed] == ["wrong_language"]
+
+
+def test_the_first_good_copy_is_kept_and_copies_are_told_apart():
+    wool = "Wool keeps its warmth when it is wet, because its fibres hold air in small pockets between them"
+    said = {"cut": wool + " and", "a": wool + ".", "c": wool + ".", "d": wool + " always."}
+    pool = [dialogue("Why wool?", x, id=name) for name, x in said.items()]
+    cleaned = corpus.clean([*pool, dialogue("Why ice?", "It floats.", id="b")])
+    assert [d.id for d in cleaned.kept] == ["a", "b"]
+    assert cleaned.counts() == {"cut_off": 1, "exact_duplicate": 1, "near_duplicate": 1}
+    assert [r.why.split()[-1] for r in cleaned.removed[1:]] == ["a", "a"]
+    (cluster,) = corpus.clusters(pool[1:])
+    assert cluster.first.id == "a" and [d.id for d, _ in cluster.copies] == ["c", "d"]
+    assert cluster.copies[0][1] == 1 and 0.7 < cluster.copies[1][1] < 1
+
+
+def test_removed_is_written_with_its_reason(tmp_path):
+    cleaned = corpus.clean([dialogue(*BAD["echo"][0])])
+    path = corpus.write_removed(cleaned.removed, tmp_path / "removed.jsonl")
+    line = json.loads(path.read_text())
+    assert line["removed_by"] == "echo" and "stands in its question" in line["why"]
+    assert corpus.read(path) == [cleaned.removed[0].dialogue]
+
+
+def test_few_of_the_shipped_dialogues_are_removed():
+    shipped = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
+    cleaned = corpus.clean(shipped)
+    assert 0 < len(cleaned.removed) < len(shipped) / 5
+    assert corpus.clean(cleaned.kept).kept == cleaned.kept
+
+
+# ---- text
+
+
+def test_words_are_folded_and_keep_their_marks():
+    assert corpus.words("Don't stop, 2 cats: 猫犬") == ["don", "t", "stop", "2", "cats", "猫", "犬"]
+    assert corpus.words("हिन्दी में") == ["हिन्दी", "में"] and len(corpus.words("ล้าง ฯ។")) == 4
+    assert corpus.words("ＷＨＡＴ ｉｓ") == ["what", "is"]
+    assert corpus.words(unicodedata.normalize("NFD", "Käse über")) == ["käse", "über"]
+    assert text.content_words("The vaccines, a vaccination and 3 doses of it") == {"vaccin": 2, "dose": 1}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_measures_of_any_text(a, b):
+    assert corpus.words(a + " 猫")[:-1] == corpus.words(a), "ASCII is read by another way"
+    assert 0 <= corpus.overlap(a, b) == corpus.overlap(b, a) <= 1 == corpus.overlap(a, a)
+    assert corpus.repeated_share("a b c a b c") == pytest.approx(1 / 4)
+    assert corpus.repeated_share("one two") == corpus.repeated_share("") == 0
+
+
+FLAG = "\U0001f3f4" + "".join(chr(0xE0000 + ord(c)) for c in "gbsct") + "\U000e007f"
+
+
+@pytest.mark.parametrize("said", [FLAG, "👨‍👩‍👧", "🏴‍☠️", "❤️", "1️⃣", "👍🏽", "می‌خواهم", "สวัสดี\u200bครับ"])
+def test_emoji_flags_and_joiners_stay(said):
+    assert text.mark_hidden(said) == text.remove_hidden(said) == said
+
+
+def test_hidden_characters_are_marked_or_removed():
+    said = "a\u200bb\u202e\U000e0061" + FLAG[:-1]
+    assert text.mark_hidden(said).startswith("a⟨U+200B⟩b⟨U+202E⟩⟨U+E0061⟩") and text.mark_hidden(said).count("⟨") == 8
+    assert text.remove_hidden(said + "שלום\u200f Donau\u00ad") == "ab🏴שלום Donau"

@@ -1,0 +1,318 @@
+"""Corpora of others: every record comes back as a dialogue or is told, whatever shape and state the file is in."""
+
+import gzip
+import json
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from smalltalk import dialogue
+
+from baize_nb import corpus, transcript
+from baize_nb.common import CourseError
+from baize_nb.corpus import loading
+
+TEXT = st.text(min_size=1, max_size=40).filter(str.strip) | st.sampled_from(
+    [" a\r\nb\u2028c ", '"}, {"', "]}\n[", "\ufeff猫\x85", "[Human] a", "a\n[|AI|] b", "\\u0041", "\x01"]
+)
+GOOD = {"instruction": "a", "output": "b"}
+
+
+def save(path, *lines):
+    path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines), encoding="utf-8")
+    return path
+
+
+def said(loaded):
+    return [[m["content"] for m in d.messages] for d in loaded.dialogues]
+
+
+# ---- there and back
+
+
+@st.composite
+def corpora(draw):
+    texts = st.text(max_size=10)
+    fields = st.fixed_dictionaries(dict.fromkeys(("seed", "license", "strategy", "model", "end"), texts))
+    usage = st.dictionaries(st.text(max_size=5), st.integers(-9, 9) | st.booleans(), max_size=2)
+    pairs = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
+    drawn = draw(st.lists(st.tuples(pairs, fields, usage), max_size=4))
+    flat = ([text for pair in pairs for text in pair] for pairs, _, _ in drawn)
+    return [
+        dialogue(*texts, id=f"d-{i}", source="own", usage=usage, **fields)
+        for i, (texts, (_, fields, usage)) in enumerate(zip(flat, drawn, strict=True))
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(corpora())
+def test_what_is_written_comes_back(dialogues):
+    with tempfile.TemporaryDirectory() as folder:
+        for write, name in ((corpus.write, "x.jsonl"), (corpus.write_parquet, "x.parquet")):
+            path = write(dialogues, Path(folder) / name)
+            assert list(corpus.stream(path)) == corpus.load(path).dialogues == dialogues
+        back = corpus.load(corpus.write_sharegpt(dialogues, Path(folder) / "x.json"))
+        assert [(d.id, d.messages) for d in back.dialogues] == [(d.id, d.messages) for d in dialogues]
+        inputs = [{"topic": d.seed, "input": transcript.render(d.messages) + "[|Human|] "} for d in dialogues]
+        (Path(folder) / "baize.json").write_text(json.dumps(inputs))
+        back = corpus.load(Path(folder) / "baize.json")
+        stripped = [[m["content"].strip() for m in d.messages] for d in dialogues]
+        assert said(back) == stripped and [d.seed for d in back.dialogues] == [d.seed for d in dialogues]
+
+
+def test_many_rows_and_row_groups(tmp_path):
+    dialogues = [dialogue("a?", f"{i}", id=f"d-{i}", source="s") for i in range(5500)]
+    assert corpus.load(corpus.write_parquet(iter(dialogues), tmp_path / "x.parquet")).dialogues == dialogues
+
+
+# ---- formats
+
+PAIR = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+HTML = '<div class="markdown"><p>A <strong>lake</strong> &amp; more:</p><ul><li>x</li><li>y</li></ul>'
+HTML += "<pre><div><span>python</span><button>Copy code</button></div><code>a &lt; b</code></pre></div>"
+SHAPES = [  # record, messages, what is told of the rest
+    ({"messages": PAIR}, ["a", "b"], ""),
+    ({"conversation": PAIR}, ["a", "b"], ""),
+    ({"conversation": [{"human": "a", "assistant": "b"}]}, ["a", "b"], ""),
+    ({"conversations": [{"from": "Human", "value": "a"}, {"from": "GPT", "value": "b"}]}, ["a", "b"], ""),
+    ({"conversations": [{"from": "gpt", "value": "x"}, *PAIR]}, ["a", "b"], "an answer without a question"),
+    ({"messages": [*PAIR, {"role": "system", "content": "s"}, *PAIR]}, ["a", "b", "a", "b"], "a system message"),
+    ({"messages": [{"role": "developer", "content": "s"}, *PAIR]}, ["a", "b"], "a system message"),
+    ({"messages": [*PAIR, PAIR[0], {"role": "assistant", "content": ""}]}, ["a", "b"], "an empty turn"),
+    ({"messages": [{"role": "user", "content": "c"}, *PAIR]}, ["a", "b"], "a question without an answer"),
+    ({"messages": [*PAIR, PAIR[1]]}, ["a", "b"], "an answer without a question"),
+    ({"messages": [*PAIR, PAIR[0], {"role": "tool", "content": "d"}, PAIR[1]]}, ["a", "b"], "a turn of 'tool'"),
+    ({"messages": [{"role": "user", "content": [{"text": "a"}, {"type": "image"}]}, PAIR[1]]}, ["a", "b"], "no text"),
+    (
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": HTML}]},
+        ["a", "A **lake** & more:\n\n- x\n- y\n\n```python\na < b\n```"],
+        "HTML made text",
+    ),
+    ({"topic": "t", "input": "x\n[|Human|] Hi\n[|AI|] Yes\n[|AI|] No\n[|Human|] "}, ["Hi", "Yes"], "faulty parts"),
+    ({"instruction": "Add.", "input": "1, 2", "output": 3}, ["Add.\n\n1, 2", "3"], "a number taken as text"),
+    ({"instruction": "a", "input": float("nan"), "output": "b", "history": [["c", "d"]]}, ["c", "d", "a", "b"], ""),
+    ({"instruction": "a", "context": "in b", "response": "c", "category": "qa"}, ["a\n\nin b", "c"], "category"),
+    ({"prompt": PAIR[:1], "completion": PAIR[1:]}, ["a", "b"], ""),
+    (PAIR, ["a", "b"], ""),
+]
+
+
+@pytest.mark.parametrize(("record", "expected", "told"), SHAPES)
+def test_shapes_in_the_wild_keep_their_whole_exchanges_and_tell_the_rest(tmp_path, record, expected, told):
+    loaded = corpus.load(save(tmp_path / "x.jsonl", record), source="s", license="l")
+    assert said(loaded) == [expected] and loaded.unreadable == []
+    assert (loaded.dialogues[0].source, loaded.dialogues[0].license) == ("s", "l")
+    assert bool(loaded.notes) == bool(told) and told in "\n".join(loaded.notes)
+
+
+def test_notes_say_what_was_left_out_and_how_often(tmp_path):
+    talk = [("system", "s"), ("Human", "a"), ("chatgpt", "b"), ("human", "c")]
+    lines = [
+        {"id": 7, "conversations": [{"from": who, "value": text} for who, text in talk]},
+        {"instruction": "Add.", "input": "1, 2", "output": "3", "text": "…"},
+        {"messages": [PAIR[0] | {"weight": 1}, PAIR[1]], "half \ud83d": 1},
+    ]
+    loaded = corpus.load(save(tmp_path / "mixed.jsonl", *lines))
+    assert loaded.formats == {"sharegpt": 1, "alpaca": 1, "messages": 1}
+    assert [d.id for d in loaded.dialogues] == ["7", "mixed-000002", "mixed-000003"]
+    assert loaded.dialogues[0].end == "the last human turn has no answer"
+    assert loaded.notes == {
+        "a system message left out": 1,
+        "a last question without an answer left out": 1,
+        "fields left out: text": 1,
+        "fields of messages left out: weight": 1,
+        r"fields left out: half \ud83d": 1,
+    }
+    assert "a system message left out: 1" in str(loaded)
+
+
+FAULTS = [
+    ("not json", "not JSON"),
+    ('{"messages": [', "not JSON"),
+    ("[1]", "a list, not an object"),
+    ('{"a": 1, "b": 2}', 'no format has these fields: a, b. Name them: load(path, user="…"'),
+    ('{"messages": 3}', "its messages is a int, not a list"),
+    ('{"messages": [7]}', "message 0 of its messages is a int, not an object"),
+    ('{"messages": []}', "no question with an answer"),
+    ('{"messages": [{"role": "user", "content": "x"}]}', "no question with an answer (a last question"),
+    ('{"messages": [{"role": "user", "content": {"a": 1}}, {"role": "assistant", "content": true}]}', "is a bool"),
+    ('{"topic": "t", "input": 3}', "its input is a int"),
+    ('{"topic": "t", "input": "no marks"}', "no role markers"),
+    ('{"instruction": null, "output": "y"}', "no question with an answer"),
+    ('{"instruction": "x", "output": {"y": 1}}', "its output is a dict, not a text"),
+    ('{"instruction": "x", "output": "y", "history": "[]"}', "its history is no list"),
+    ('{"instruction": "half \\ud83d", "output": "y"}', r"'\ud83d' is half a character"),
+    ('{"instruction": 1' + "0" * 5000 + ', "output": "y"}', "not JSON (Exceeds the limit"),
+    ("[" * 100_000, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), FAULTS, ids=[reason for _, reason in FAULTS])
+def test_a_record_that_is_no_dialogue_is_named_and_set_aside(tmp_path, line, reason):
+    loaded = corpus.load(save(tmp_path / "x.jsonl", GOOD, "", line, GOOD))
+    assert len(loaded.dialogues) == 2
+    assert [u.where for u in loaded.unreadable] == ["line 3"] and reason in loaded.unreadable[0].reason
+    aside = json.loads(loaded.aside.read_text())
+    assert loaded.aside.name == "x.jsonl.unreadable.jsonl" and reason in aside["reason"]
+    assert aside["record"] == (line if "JSON" in reason or "deeply" in reason else json.loads(line))
+    assert "line 3" in str(loaded) and "unreadable.jsonl" in str(loaded)
+
+
+def test_columns_are_named_for_formats_of_ones_own(tmp_path):
+    path = save(tmp_path / "x.jsonl", {"q": "a", "more": "b", "a": "c"}, {"q": "a"})
+    loaded = corpus.load(path, user=("q", "more"), assistant="a")
+    assert said(loaded) == [["a\n\nb", "c"]] and loaded.unreadable[0].reason == "no a and no more"
+    for value in (
+        ["a", "b"],
+        [["a", "b"]],
+        json.dumps(PAIR),
+        "\n\nHuman: a\n\nAssistant: b",
+        "### Human: a\n### Assistant: b",
+    ):
+        assert said(corpus.load(save(path, {"talk": value}), messages="talk")) == [["a", "b"]]
+    with pytest.raises(CourseError, match="both user and assistant"):
+        corpus.load(path, user="q")
+    table = save(tmp_path / "x.csv", "q;a", '"one\ntwo";b')
+    assert said(corpus.load(table, user="q", assistant="a")) == [["one\ntwo", "b"]]
+
+
+def test_a_format_can_be_named(tmp_path):
+    path = save(tmp_path / "x.jsonl", {"topic": "t", "instruction": "a", "input": "", "output": "b"})
+    assert "no role markers" in corpus.load(path).unreadable[0].reason
+    loaded = corpus.load(path, format="alpaca")
+    assert said(loaded) == [["a", "b"]] and loaded.notes == {"fields left out: topic": 1}
+    with pytest.raises(CourseError, match=r"no format 'xml'.*alpaca"):
+        corpus.load(path, format="xml")
+
+
+def test_ids_are_made_different(tmp_path):
+    loaded = corpus.load(corpus.write([dialogue("a", "b"), dialogue("c", "d")], tmp_path / "x.jsonl"))
+    assert [d.id for d in loaded.dialogues] == ["d", "d#2"]
+    assert loaded.notes == {"an id met again, its place in the file added": 1}
+
+
+# ---- files
+
+TALKS = [
+    {"id": f"d{i}", "conversations": [{"from": "human", "value": f"Why {i}?"}, {"from": "gpt", "value": "So."}]}
+    for i in range(6)
+]
+LIST, PRETTY = json.dumps(TALKS), json.dumps(TALKS, indent=1)
+BROKEN = {
+    "an unescaped quote": (LIST.replace("Why 2?", 'Why "2"?'), 5, 1, ""),
+    "an unescaped quote, pretty": (PRETTY.replace("Why 2?", 'Why "2"?'), 5, 1, ""),
+    "a missing quote": (LIST.replace('Why 2?"', "Why 2?"), 5, 1, ""),
+    "a missing last quote": (LIST.replace('So."}]}, {"id": "d3', 'So.}]}, {"id": "d3'), 5, 1, ""),
+    "a missing bracket": (LIST.replace('"}]}, {"id": "d3', '"}}, {"id": "d3'), 5, 1, ""),
+    "a missing brace": (LIST.replace('"}]}, {"id": "d3', '"}], {"id": "d3'), 5, 1, ""),
+    "the first": (LIST.replace("Why 0?", 'Why "0"?'), 5, 1, ""),
+    "the last": (LIST.replace("Why 5?", 'Why "5"?'), 5, 1, ""),
+    "two in a row": (LIST.replace("Why 2?", 'Why "2"?').replace("Why 3?", "Why \\x?"), 4, 2, ""),
+    "a raw line end": (LIST.replace("Why 2?", "Why\n2?"), 6, 0, ""),
+    "a missing comma": (LIST.replace(', {"id": "d3', ' {"id": "d3'), 6, 0, ""),
+    "an early end": (LIST.replace(', {"id": "d3', '], {"id": "d3'), 6, 0, "read as well"),
+    "a word of Python": (LIST.replace('"Why 2?"', "None"), 5, 1, ""),
+    "two lists": (LIST[:-1] + "]\n" + LIST.replace('"d', '"e'), 12, 0, "read as well"),
+    "words behind": (LIST + "\nDone.", 6, 0, "'Done.'"),
+    "no end": (LIST[:-1], 6, 0, "cut short"),
+    "cut inside": (LIST[:-30], 5, 1, ""),
+    "inside an object": (json.dumps({"version": 1, "train": TALKS[:4], "test": TALKS[4:]}), 6, 0, ""),
+    "inside an object, broken": (json.dumps({"v": "1", "data": TALKS}).replace("Why 2?", 'Why "2"?'), 5, 1, ""),
+    "by name": (json.dumps({d["id"]: d for d in TALKS}, indent=2), 6, 0, ""),
+    "one behind the other": ("\n".join(json.dumps(d, indent=1) for d in TALKS), 6, 0, ""),
+    "lines": ("\n".join(map(json.dumps, TALKS)), 6, 0, ""),
+    "lines with commas": (",\n".join(map(json.dumps, TALKS)), 6, 0, ""),
+    "a conversation a line": ("\n".join(json.dumps(d["conversations"]) for d in TALKS), 6, 0, ""),
+}
+
+
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_fault_costs_its_entry_and_everything_is_told(tmp_path, monkeypatch, fault, name, chunk):
+    content, kept, told, note = BROKEN[fault]
+    if chunk == 7 and fault in ("by name", "one behind the other", "a conversation a line", "inside an object, broken"):
+        pytest.skip("the first lines tell the shape of these")
+    monkeypatch.setattr(loading, "CHUNK", max(chunk, 40 if "inside an object" in fault else 0))
+    (tmp_path / name).write_text(content)
+    loaded = corpus.load(tmp_path / name)
+    assert (len(loaded.dialogues), len(loaded.unreadable)) == (kept, told), str(loaded)
+    assert note in str(loaded)
+    assert "not JSON" in str(loaded) if told else True
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    entries=st.lists(st.dictionaries(TEXT, TEXT | st.integers() | st.lists(st.floats(-1, 1)), max_size=3)),
+    chunk=st.integers(1, 50),
+    indent=st.sampled_from([None, 1]),
+)
+def test_a_list_is_read_as_json_reads_it(entries, chunk, indent):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "CHUNK", chunk)
+        path = Path(folder) / "x.json"
+        path.write_text(json.dumps(entries, indent=indent, ensure_ascii=False), encoding="utf-8")
+        loaded = corpus.load(path)
+        assert [json.loads(line)["record"] for line in loaded.aside.open()] == entries if entries else not loaded.aside
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("as_list", [True, False])
+def test_encodings_are_told_by_the_first_bytes(tmp_path, encoding, as_list):
+    record = json.dumps({"instruction": "Käse 猫", "output": "b"}, ensure_ascii=False)
+    text = f"[{record}]" if as_list else f"{record}\n\ufeff{record}"
+    (tmp_path / "x.json").write_bytes(text.encode(encoding))
+    assert said(corpus.load(tmp_path / "x.json"))[0] == ["Käse 猫", "b"]
+    (tmp_path / "x.json.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    assert len(corpus.load(tmp_path / "x.json.gz").dialogues) == 2 - as_list
+
+
+def test_bytes_that_are_no_utf_8_cost_their_record_and_are_named(tmp_path):
+    lines = [f'{{"instruction": "{said}", "output": "b"}}\n' for said in ("a", "café", "\0")]
+    (tmp_path / "x.jsonl").write_bytes("".join(lines).encode("cp1252"))
+    loaded = corpus.load(tmp_path / "x.jsonl")
+    assert said(loaded) == [["a", "b"]] and "'é'. Save the file as UTF-8" in loaded.unreadable[0].reason
+    assert "NUL" in loaded.unreadable[1].reason
+    assert said(corpus.load(tmp_path / "x.jsonl", encoding="cp1252")) == [["a", "b"], ["café", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "Cannot read"),
+        (b"name,text\n", "not a list of dialogues"),
+        (b'"x"', "not a list of dialogues"),
+        (b"\x00\x01", "not a list of dialogues"),
+        (b"PAR1 and no more", "damaged parquet"),
+        (b"PK\x03\x04", "spreadsheet"),
+        (b"\x1f\x8b no gzip", "Cannot read"),
+    ],
+)
+def test_files_that_are_no_corpus_are_refused_in_a_sentence(tmp_path, content, reason):
+    path = tmp_path / "x.dat"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CourseError, match=rf"x\.dat.*{reason}|{reason}.*x\.dat"):
+        corpus.load(path)
+
+
+def test_a_stream_does_not_hold_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "CHUNK", 1 << 16)
+    dialogues = (dialogue(*["why? " * 50, "so. " * 50] * 3, id=f"d-{i}") for i in range(2000))
+    path = corpus.write_sharegpt(dialogues, tmp_path / "x.json")
+    tracemalloc.start()
+    assert sum(d.turns for d in corpus.stream(path)) == 6000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 4
+
+
+def test_a_pass_that_is_broken_off_leaves_nothing_behind(tmp_path):
+    passing = iter(corpus.stream(save(tmp_path / "x.jsonl", "7", GOOD, GOOD)))
+    next(passing)
+    passing.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.jsonl"]
+    assert corpus.load(save(tmp_path / "empty.json", " ")).dialogues == []
