@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 
 import openai
@@ -45,11 +46,11 @@ def visit(browser):
     pages = []
 
     def open_(folder):
-        frame = webpage.show(folder)
+        address = re.search('src="(.*?)"', webpage.show(folder).data)[1]
         pages.append(browser.new_page())
         asked = []
-        pages[-1].on("request", lambda r: asked.append(r.url) if not r.url.startswith((frame.src, "blob:")) else None)
-        pages[-1].goto(frame.src)
+        pages[-1].on("request", lambda r: asked.append(r.url) if not r.url.startswith((address, "blob:")) else None)
+        pages[-1].goto(address)
         pages[-1].wait_for_selector('#status:not(:text-is("Loading the model …"))', timeout=120_000)
         return pages[-1], asked
 

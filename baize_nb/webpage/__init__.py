@@ -1,6 +1,7 @@
 """A tuned model as a web page: llama.cpp, compiled to WebAssembly, runs it in the visitor's own browser."""
 
 import base64
+import contextlib
 import functools
 import hashlib
 import html
@@ -88,10 +89,11 @@ def _engine():
         if npm is None:
             return None
         with tempfile.TemporaryDirectory() as temporary:
-            command = [npm, "pack", "--silent", "--pack-destination", temporary, f"{ENGINE}@{VERSION}"]
-            run = subprocess.run(command, capture_output=True, cwd=temporary)
+            command = [npm, "pack", "--silent", "--fetch-retries=0", f"{ENGINE}@{VERSION}"]
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a firewall that swallows requests
+                subprocess.run(command, capture_output=True, cwd=temporary, timeout=60)
             archives = list(Path(temporary).glob("*.tgz"))
-            if run.returncode or not archives:
+            if not archives:
                 return None
             with tarfile.open(archives[0]) as archive, common.atomic_folder(folder, "the engine", "Try again.") as out:
                 for path in (*FILES, "LICENCE"):
@@ -107,8 +109,8 @@ def _integrity(content):
 
 
 def show(folder: Path | str, height: int = 640):
-    """Serve a folder that `write` wrote, on loopback while the kernel runs; return a frame that shows it."""
-    from IPython.display import IFrame
+    """Serve a folder that `write` made, on loopback while the kernel runs; return HTML with a frame that shows it."""
+    from IPython.display import HTML
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -116,4 +118,6 @@ def show(folder: Path | str, height: int = 640):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return IFrame(f"http://127.0.0.1:{server.server_address[1]}/", width="100%", height=height)
+    address = f"http://127.0.0.1:{server.server_address[1]}/"
+    frame = f'<iframe src="{address}" title="Chat with the model" width="100%" height="{height}"></iframe>'
+    return HTML(f'<a href="{address}" target="_blank">The page in a tab of its own</a>{frame}')
