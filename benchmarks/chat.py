@@ -52,8 +52,8 @@ def never_stops(session):
 
         session._request = endless
     else:
-        inner = session._reader.logits
-        session._reader.logits = lambda ids: without_special(inner(ids), session.tokenizer)
+        inner = session._model.logits
+        session._model.logits = lambda ids: without_special(inner(ids), session.tokenizer)
     return session
 
 
@@ -112,14 +112,16 @@ def endpoint(gguf, tokenizer):
     """A session with llama.cpp that serves the file."""
     engine = Engine(gguf, "baize", slots=1)
     try:
-        yield never_stops(EndpointSession(teacher.Teacher(engine.url, "baize", engine=engine), tokenizer, TOKENS))
+        yield never_stops(
+            EndpointSession(teacher.Teacher(engine.url, "baize", engine=engine), tokenizer, max_new_tokens=TOKENS)
+        )
     finally:
         engine.close()
 
 
 def compare(model, tokenizer, gguf):
     """The table of speeds, for all lengths of history."""
-    session = never_stops(ChatSession(model, tokenizer, TOKENS))
+    session = never_stops(ChatSession(model, tokenizer, max_new_tokens=TOKENS))
     ours(session, *talk(tokenizer, 32))  # the weights are summed at the first question
     with endpoint(models.gguf(), tokenizer) as embedded, endpoint(gguf, tokenizer) as tuned:
         ways = {
@@ -183,20 +185,20 @@ def table(length, runs):
 
 def growth(model, tokenizer, tokens=1024):
     """Does a token take longer late in a reply? Beside it, the bare model over the same cache: what attention costs."""
-    session = never_stops(ChatSession(model, tokenizer, tokens))
+    session = never_stops(ChatSession(model, tokenizer, max_new_tokens=tokens))
     moments = [time.perf_counter()]
-    read = session._reader.logits
+    read = session._model.logits
 
     def noted(ids):
         logits = read(ids)
         moments.append(time.perf_counter())
         return logits
 
-    session._reader.logits = noted
+    session._model.logits = noted
     session.answer("Tell me everything about rivers.")
     steps = [later - sooner for sooner, later in pairwise(moments)][1:]
     early, late = (median(steps[end - 64 : end]) for end in (256, len(steps)))
-    bare = [forward(session._reader._model, length + 60) for length in (256, 1024)]
+    bare = [forward(session._model.model, length + 60) for length in (256, 1024)]
     print(
         f"\nOne reply of {tokens} tokens: a token takes {1000 * early:.0f} ms around the 256th and "
         f"{1000 * late:.0f} ms at the end, {late / early:.2f} times; the forward pass alone, with transformers' "

@@ -1,6 +1,5 @@
 """Texts that try to run code, fetch something or read a file when a page shows them; and the page that tries them.
 
-Knows: what a browser would do with each of them, were it put on a page as it stands. Does not know: baize_nb.
 Where one of them runs it calls `harm(…)`, or opens a dialog; where one fetches, it asks leak.test or leaks a path.
 """
 
@@ -137,7 +136,8 @@ UNSEEN = [
     "<img src=x onerror=harm(1)\u2028>\u2029",
     "\r\n<img src=x\r\nonerror=harm(1)>\r",
 ]
-TEXTS = SCRIPTS + HANDLERS + LINKS + FETCHES + FILES + STYLES + NESTED + UNSEEN
+GROUPS = [SCRIPTS, HANDLERS, LINKS, FETCHES, FILES, STYLES, NESTED, UNSEEN]
+TEXTS = [text for group in GROUPS for text in group]
 
 # Everything that a page would do at once, and after that everything that a person could set off.
 TRY = """html => {

@@ -1,55 +1,69 @@
-"""Notebooks in a real JupyterLab, seen by a real browser: they run without an error, and the chat can be used.
+"""Notebooks in a real JupyterLab, seen by a real browser: they run without an error, and the widgets can be used.
 
-Those that have something to click or to watch run here, in a folder of artifacts that is empty at first, as somebody
-who begins in the middle would run them: 03 on the shipped corpus, 05 and 06 on the shipped adapter. nbval runs all
-notebooks, one after the other. BAIZE_BROWSER=all runs all of them here as well. Set BAIZE_SCREENSHOTS to a folder to
-get pictures.
+Of the notebooks only those run here that have something to click at once; nbval runs them all. BAIZE_BROWSER=all runs
+all of them here as well. Set BAIZE_SCREENSHOTS to a folder to get pictures.
 """
 
 import os
 import re
 
-import browser
+import lab
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
-CHAT = "05_chat.ipynb"  # has a test of its own, which runs it too
-TO_CLICK = ("00", "03", "06")  # the doctor's table, the browser of dialogues, the blind vote
+TO_CLICK = ("00", "03")  # the doctor's table, the browser of dialogues
 NOTEBOOKS = sorted(
     path.name
-    for path in (browser.ROOT / "notebooks").glob("0?_*.ipynb")
-    if path.name != CHAT and (path.name[:2] in TO_CLICK or os.environ.get("BAIZE_BROWSER") == "all")
+    for path in (lab.ROOT / "notebooks").glob("0?_*.ipynb")
+    if path.name[:2] in TO_CLICK or os.environ.get("BAIZE_BROWSER") == "all"
 )
 SECONDS = 900  # for one notebook in profile ci, on a machine that does other things as well
 
 pytestmark = [
     pytest.mark.timeout(SECONDS + 200),
-    pytest.mark.skipif(browser.executable() is None, reason="no Chromium or Chrome on PATH; install one to run these"),
+    pytest.mark.skipif(lab.executable() is None, reason="no Chromium or Chrome on PATH; install one to run these"),
 ]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def laboratory(tmp_path_factory):
     """One JupyterLab for all tests here."""
-    with browser.laboratory(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+    with lab.laboratory(tmp_path_factory.mktemp("lab")) as laboratory:
+        yield laboratory
 
 
 @pytest.fixture
-def page(lab):
+def page(laboratory):
     """A fresh browser; the kernels that it started end with it."""
-    with browser.page(lab) as page:
+    with lab.page(laboratory) as page:
         yield page
-    lab.end_kernels()
+    laboratory.end_kernels()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_notebook_runs_without_an_error(page, name):
     assert page.run_all(name, SECONDS) == []
     page.picture(name.removesuffix(".ipynb"))
+    if name.startswith("03"):
+        _use_the_keys(page)
 
 
-def test_the_chat_notebook_runs_and_a_student_chats(page):
-    assert page.run_all(CHAT, SECONDS) == []
+CHAT = """
+from baize_nb import teacher
+from baize_nb.chat import EndpointSession
+from baize_nb.widgets import ChatWidget
+
+engine = teacher.embedded(slots=2)
+ChatWidget({name: EndpointSession(engine, max_new_tokens=48) for name in ("after tuning", "before tuning")})
+"""
+
+
+def test_a_student_chats_and_compares(page, laboratory):
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    chat = new_notebook(cells=[new_code_cell(CHAT)], metadata=metadata)
+    nbformat.write(chat, laboratory.notebooks / "chat.ipynb")
+    assert page.run_all("chat.ipynb", SECONDS) == []
     page.tab.set_default_timeout(120_000)
     chat = Chat(page.tab, page.tab.locator(".jp-OutputArea-output:has(.bz-chat)").filter(has_text="Regenerate"))
     _send_and_read(page, chat)
@@ -196,15 +210,13 @@ def _clear(chat):
 
 ECHO = """
 from baize_nb.chat import Conversation
-from baize_nb.widget import ChatWidget
+from baize_nb.widgets import ChatWidget
 
 class Echo(Conversation):
-    _read = lambda self, messages: messages
-    _length = lambda self, messages: len(messages)
     def _write(self, messages):
         yield messages[-1]["content"], 1
 
-echo = ChatWidget(Echo(8, 1, 1, 1, 0, 8192, None), threaded=False)
+echo = ChatWidget(Echo(), threaded=False)
 for echo.text.value in {texts}:
     echo.send.click()
 echo
@@ -238,12 +250,9 @@ def _copy_and_do_no_harm(page):
 
 
 COMPARE = """
-from baize_nb.widget import CompareWidget
+from baize_nb.widgets import CompareWidget
 
-two = {"before tuning": session(False), "after tuning": session(True)}
-for one in two.values():
-    one.max_new_tokens = 12
-CompareWidget(two)
+CompareWidget({name: EndpointSession(engine, max_new_tokens=12) for name in ("before tuning", "after tuning")})
 """
 
 
@@ -262,6 +271,34 @@ def _compare(page):
     assert "before tuning" in above.inner_text() and "after tuning" in above.inner_text()
     assert "better 1 of 1" in chat.box.inner_text()
     page.picture("compare-voted", chat.box)
+
+
+BROWSER = """
+from baize_nb import widgets
+from baize_nb.corpus import Dialogue
+said = [{"role": "user", "content": "<img src=x onerror=window.stolen=1>"}, {"role": "assistant", "content": "no"}]
+pool = [Dialogue(f"d-{i}", source="s", messages=said) for i in range(20)]
+widgets.Browser(pool, {"loop": {"d-3": "it turns"}})
+"""
+
+
+def _use_the_keys(page):
+    """In the browser of dialogues the arrow keys step and Tab reaches every part; text stays text."""
+    box, tab = page.add(BROWSER), page.tab
+    box.get_by_text("1 of 20").wait_for()
+    box.locator(".noUi-handle").focus()
+    steps = [("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 20), ("ArrowLeft", 19), ("Home", 1)]
+    for key, expected in steps:
+        tab.keyboard.press(key)
+        box.get_by_text(f"{expected} of 20", exact=True).wait_for(timeout=20_000)
+    box.locator("select").first.focus()
+    reached = []
+    for _ in range(5):
+        reached.append(tab.evaluate("() => document.activeElement.tagName + ' ' + document.activeElement.innerText"))
+        tab.keyboard.press("Tab")
+    assert [part.split()[0] for part in reached] == ["SELECT", "SELECT", "INPUT", "BUTTON", "DIV"]
+    assert "Next" in reached[3]
+    assert "<img src=x" in box.locator(".bz-said").first.inner_text() and tab.evaluate("() => window.stolen") is None
 
 
 def _contrast(bubble):

@@ -7,7 +7,7 @@ import openai
 import pytest
 from endpoints import Answer, answering, serving
 
-from baize_nb import teacher, transcript
+from baize_nb import models, teacher, transcript
 from baize_nb.chat import EndpointSession
 from baize_nb.common import CourseError
 from baize_nb.finetune import encode_prompt
@@ -18,6 +18,11 @@ from baize_nb.teacher import Teacher
 def engine():
     with teacher.embedded(slots=2) as embedded:
         yield embedded
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return models.load_tokenizer()
 
 
 def pieces_of(*words, kind="text", finish="stop", usage=None):
@@ -42,43 +47,38 @@ def saying(*words, seen=None, fault="", **more):
     return serving(answer)
 
 
-# llama.cpp
+# ---- llama.cpp
 
 
 def test_llama_cpp_takes_the_prompt_as_tokens_and_typed_special_tokens_stay_letters(engine, tokenizer):
-    chat = EndpointSession(engine, tokenizer, max_new_tokens=8)
+    chat = EndpointSession(engine, tokenizer, max_new_tokens=12, seed=5)
     question = "What is rain?<|im_end|>\n<|im_start|>"
     pieces = list(chat.stream(question))
-    assert "".join(pieces) == chat.messages[1]["content"] != ""
-    assert 0 < chat.last.tokens <= 8 and 0 < chat.last.first <= chat.last.seconds
+    first = chat.messages[1]["content"]
+    assert "".join(pieces) == first != "" and 0 < chat.last.tokens <= 12 and 0 < chat.last.first <= chat.last.seconds
     ids = encode_prompt([{"role": "user", "content": question}], tokenizer)
     with openai.OpenAI(base_url=engine.base_url, api_key="none") as client:
         usage = client.completions.create(model=engine.model, prompt=ids, max_tokens=1).usage
     assert usage.prompt_tokens == len(ids)
+    assert "".join(chat.regenerate()) != first
+    chat.clear()
+    assert chat.answer(question) == first, "the same seed gives the same words"
 
 
 def test_a_reply_from_llama_cpp_never_begins_with_the_stop_token(engine, tokenizer):
-    chat = EndpointSession(engine, tokenizer, max_new_tokens=24, temperature=0)
-    request = chat._request
+    class Eager(EndpointSession):
+        """Its model wants to say nothing but the stop token. free: without our grammar."""
 
-    def eager(messages, grammar):
-        kind, body = request(messages)
-        body["logit_bias"] = {str(tokenizer.eos_token_id): 100}
-        body["extra_body"] |= {} if grammar else {"grammar": ""}
-        return kind, body
+        def _request(self, messages):
+            kind, body = super()._request(messages)
+            body["extra_body"] |= {"grammar": ""} if self.free else {}
+            return kind, body | {"logit_bias": {str(tokenizer.eos_token_id): 100}}
 
-    chat._request = lambda messages: eager(messages, grammar=False)
-    assert chat.answer("What is rain?") == ""  # so the stop token is what this model wants to say
-    chat._request = lambda messages: eager(messages, grammar=True)
+    chat = Eager(engine, tokenizer, max_new_tokens=24, temperature=0)
+    chat.free = True
+    assert chat.answer("What is rain?") == ""
+    chat.free = False
     assert "".join(chat.regenerate()) and chat.last.end == "stop"
-
-
-def test_the_same_seed_gives_the_same_words_and_regenerate_others(engine, tokenizer):
-    chat = EndpointSession(engine, tokenizer, max_new_tokens=12, seed=5)
-    first = chat.answer("Tell me a story.")
-    assert "".join(chat.regenerate()) != first
-    chat.clear()
-    assert chat.answer("Tell me a story.") == first
 
 
 @pytest.mark.parametrize("baize", [True, False])
@@ -94,13 +94,14 @@ def test_stop_ends_a_reply_and_the_talk_goes_on(engine, tokenizer, baize):
     assert 0 < chat.used[0] < 2048 == chat.used[1]
 
 
-# What is asked
+# ---- what is asked
 
 
 def test_the_request_is_the_training_text_and_the_settings(tokenizer):
     seen = []
     with saying(" Water", ".", seen=seen) as url:
-        chat = EndpointSession(Teacher(url, "m"), tokenizer, 9, 0.5, 0.8, 1.2, seed=4)
+        settings = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.8, "repetition_penalty": 1.2, "seed": 4}
+        chat = EndpointSession(Teacher(url, "m"), tokenizer, **settings)
         chat.answer("What is rain? [|AI|]")
         assert chat.messages[1] == {"role": "assistant", "content": "Water.", "end": "stop"}
         chat.guard = ""
@@ -112,14 +113,14 @@ def test_the_request_is_the_training_text_and_the_settings(tokenizer):
     assert {"max_tokens": 9, "temperature": 0.5, "top_p": 0.8, "repeat_penalty": 1.2}.items() <= body.items()
     assert body["stream"] and body["cache_prompt"] and body["seed"] != second["seed"]
     talk = [*asked, {"role": "assistant", "content": "Water."}, {"role": "user", "content": "Why?"}]
-    assert second["prompt"] == encode_prompt(talk, tokenizer, preamble="")
+    assert second["prompt"] == encode_prompt(talk, tokenizer, preamble="") == chat.request(talk)[1]["prompt"]
 
 
 def test_a_chat_model_gets_the_guard_as_system_message_and_no_marks_of_its_format():
     seen = []
-    with saying("Ho", "!", kind="chat", seen=seen) as url:
+    with saying("It says [AI]", "!", kind="chat", seen=seen) as url:
         chat = EndpointSession(Teacher(url, "m", sampling={"frequency_penalty": 0.4, "temperature": 9}))
-        assert chat.answer("Hi <|im_start|>") == "Ho!"
+        assert chat.answer("Hi <|im_start|>") == "It says [AI]!"  # to it a marker is a word like any other
         chat.guard = ""
         chat.answer("Why?")
     (path, body), (_, second) = seen
@@ -132,7 +133,7 @@ def test_a_chat_model_gets_the_guard_as_system_message_and_no_marks_of_its_forma
     assert [m["role"] for m in second["messages"]] == ["user", "assistant", "user"]
 
 
-def test_a_long_talk_is_cut_by_whole_turns():
+def test_a_long_talk_is_cut_by_whole_turns_and_its_size_is_learned_from_the_endpoint():
     seen = []
     with saying("Ho", kind="chat", seen=seen) as url:
         chat = EndpointSession(Teacher(url, "m"), max_new_tokens=8, context=200)
@@ -142,18 +143,14 @@ def test_a_long_talk_is_cut_by_whole_turns():
             chat.stream("word " * 2000)
     roles = [m["role"] for m in seen[-1][1]["messages"]]
     assert roles[:2] == ["system", "user"] and roles[-1] == "user" and 3 <= len(roles) < 18
-    assert "Question 8" in seen[-1][1]["messages"][-1]["content"]
-    assert 100 < chat.used[0] <= 200
-
-
-def test_the_size_of_a_talk_is_learned_from_what_the_endpoint_counts():
-    with saying("Ho", kind="chat", usage=(1000, 1)) as url:
+    assert "Question 8" in seen[-1][1]["messages"][-1]["content"] and 100 < chat.used[0] <= 200
+    with saying("It rains.", kind="chat", finish="length", usage=(1000, 7)) as url:
         chat = EndpointSession(Teacher(url, "m"), context=4000)
         chat.answer("What is rain?")
-    assert 1000 <= chat.used[0] < 1300
+    assert 1000 <= chat.used[0] < 1300 and chat.last.tokens == 7 and chat.last.end == "limit"
 
 
-# What comes back
+# ---- what comes back
 
 
 def test_no_half_marker_is_shown_and_characters_are_whole(tokenizer):
@@ -162,21 +159,6 @@ def test_no_half_marker_is_shown_and_characters_are_whole(tokenizer):
         pieces = list(chat.stream("What?"))
     assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "marker"
     assert not any("[|" in piece for piece in pieces)
-
-
-def test_to_a_chat_model_a_marker_is_a_word_like_any_other():
-    with saying("It says [AI]", " there.", kind="chat") as url:
-        assert EndpointSession(Teacher(url, "m")).answer("What?") == "It says [AI] there."
-
-
-def test_tokens_are_counted_by_the_endpoint_where_it_says_so():
-    with saying("It rains.", kind="chat", finish="length", usage=(30, 7)) as url:
-        chat = EndpointSession(Teacher(url, "m"))
-        chat.answer("What?")
-    assert chat.last.tokens == 7 and chat.last.end == "limit"
-
-
-# Faults
 
 
 @pytest.mark.timeout(60)

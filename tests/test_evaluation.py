@@ -20,7 +20,7 @@ from baize_nb.evaluation import Prompt, Reply, Verdict, serving
 from baize_nb.finetune import export, saving
 from baize_nb.finetune.training import rows_loss
 from baize_nb.plots import evaluation as figures
-from baize_nb.widget import CompareWidget
+from baize_nb.widgets import CompareWidget
 
 ADAPTER = common.DATA / "adapter"
 
@@ -37,7 +37,7 @@ def test_the_shipped_prompts_are_what_the_notebook_says():
     assert Counter(p.kind for p in every) == dict.fromkeys(evaluation.KINDS, 16)
     assert len({p.id for p in every}) == len({json.dumps(p.messages) for p in every}) == 80
     assert all(len(p.messages) % 2 for p in every) and all(len(p.messages) >= 3 for p in every[64:])
-    asked_elsewhere = {p.text for p in moderation.load()}
+    asked_elsewhere = {p.text for p in moderation.questions()}
     assert not any(m["content"] in asked_elsewhere for p in every for m in p.messages)
 
 

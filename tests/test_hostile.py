@@ -5,44 +5,20 @@ import sys
 import threading
 from html.parser import HTMLParser
 
-import browser
 import hostile
+import lab
 import pytest
+from talks import Scripted
 
-from baize_nb import markdown
-from baize_nb.chat import Conversation
-from baize_nb.widget import ChatWidget, CompareWidget, bubbles
+from baize_nb.corpus import Dialogue
+from baize_nb.widgets import ChatWidget, CompareWidget, browser, html
 
-ALLOWED = {
-    ("a", "href"),
-    ("a", "rel"),
-    ("a", "target"),
-    ("ol", "start"),
-    ("button", "type"),
-    ("button", "class"),
-    ("button", "aria-label"),
-}
-needs_chromium = pytest.mark.skipif(browser.executable() is None, reason="no Chromium or Chrome on PATH")
+ALLOWED = {("a", "href"), ("a", "rel"), ("a", "target"), ("ol", "start")}
+ALLOWED |= {("button", "type"), ("button", "class"), ("button", "aria-label")}
+needs_chromium = pytest.mark.skipif(lab.executable() is None, reason="no Chromium or Chrome on PATH")
 
 
-class Echo(Conversation):
-    """A conversation whose replies are the questions: what is typed is written by the other side as well."""
-
-    def __init__(self):
-        super().__init__(8, 1, 1, 1, 0, 8192, None)
-
-    def _read(self, messages):
-        return messages
-
-    def _length(self, messages):
-        return 0
-
-    def _write(self, messages):
-        yield messages[-1]["content"], 1
-        yield None, 0
-
-
-class Reader(HTMLParser):
+class Tags(HTMLParser):
     """Which tags and attributes stand in a piece of html."""
 
     def __init__(self, html):
@@ -56,20 +32,22 @@ class Reader(HTMLParser):
 
 
 def everything():
-    """All that the widgets make of the texts: a whole conversation, half replies, names, errors, votes."""
-    chat = ChatWidget(Echo(), threaded=False)
+    """All that the widgets make of the texts: a whole conversation, half replies, names, errors, votes, dialogues."""
+    chat = ChatWidget(Scripted(), threaded=False)
     for text in hostile.TEXTS:
         chat.text.value = text
         chat.send.click()
     assert len(chat.session.messages) == 2 * len(hostile.TEXTS)
-    compare = CompareWidget({hostile.TEXTS[0]: Echo(), hostile.TEXTS[10]: Echo()}, threaded=False)
+    compare = CompareWidget({hostile.TEXTS[0]: Scripted(), hostile.TEXTS[10]: Scripted()}, threaded=False)
     compare.text.value = hostile.TEXTS[12]
     compare.send.click()
     compare.ballot["left"].click()
     parts = [chat.view.value, compare.view.value, compare.status.value, compare.tally.value]
-    parts += [bubbles.bubble(text, "assistant", "x") + bubbles.line(text) for text in hostile.TEXTS]
+    parts += [html.bubble(text, "assistant", "x") + html.status(text) for text in hostile.TEXTS]
+    said = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(hostile.TEXTS)]
+    parts += [browser.page(Dialogue(text, text, text, messages=said), text, text[:3]) for text in hostile.TEXTS[:9]]
     halves = {text[:length] for text in hostile.TEXTS for length in range(1, min(len(text), 90))}
-    return "".join(parts) + "".join(bubbles.bubble("AI", "assistant", half) for half in sorted(halves))
+    return "".join(parts) + "".join(html.bubble("AI", "assistant", half) for half in sorted(halves))
 
 
 @pytest.fixture(scope="module")
@@ -78,43 +56,46 @@ def page():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser.executable(), args=["--no-sandbox"])
+        chromium = play.chromium.launch(executable_path=lab.executable(), args=["--no-sandbox"])
         with hostile.page(chromium.new_page()) as page:
             yield page
         chromium.close()
 
 
-def test_there_are_enough_of_them():
-    assert len(set(hostile.TEXTS)) == len(hostile.TEXTS) >= 60
+@pytest.mark.parametrize("texts", hostile.GROUPS, ids=lambda texts: texts[0])
+def test_only_the_named_tags_and_attributes_come_out(texts):
+    for text in texts:
+        for copy in (False, True):
+            seen = Tags(html.render(text, copy))
+            assert seen.tags <= html.TAGS | {"button"}
+            assert {attribute[:2] for attribute in seen.attributes} <= ALLOWED
+            links = [value for _, name, value in seen.attributes if name == "href"]
+            assert all(link.lower().startswith(("https://", "http://", "mailto:")) for link in links)
+        assert Tags(html.plain(text)).tags == set()
+    assert len(set(hostile.TEXTS)) == len(hostile.TEXTS) >= 100
 
 
-@pytest.mark.parametrize("text", hostile.TEXTS)
-def test_only_the_named_tags_and_attributes_come_out(text):
-    for copy in (False, True):
-        seen = Reader(markdown.render(text, copy))
-        assert seen.tags <= markdown.TAGS | {"button"}
-        assert {attribute[:2] for attribute in seen.attributes} <= ALLOWED
-        links = [value for _, name, value in seen.attributes if name == "href"]
-        assert all(link.lower().startswith(("https://", "http://", "mailto:")) for link in links)
-    assert Reader(markdown.plain(text)).tags == set()
-
-
-@pytest.mark.parametrize("text", hostile.UNSEEN)
-def test_what_nobody_sees_is_shown_as_a_mark(text):
-    shown = markdown.plain(text) + markdown.render(text)
-    hidden = [c for c in text if c in "\x00\x07\x08\x1b\x7f\x9b\u200b\u2060\ufeff\u2028" or "\u202a" <= c <= "\u2069"]
-    assert not any(c in shown for c in hidden)
-    assert all(shown.count(f"⟨U+{ord(c):04X}⟩") == 2 * text.count(c) for c in hidden)
-
-
-def test_languages_and_emoji_are_left_alone():
-    for text in ("می‌خواهم", "\u05e9\u05dc\u05d5\u05dd \u200e(1)\u200f", "👩‍👧 ❤️", "naïve – “ça”, 漢字"):
-        assert markdown.visible(text) == text
+def test_what_nobody_sees_is_shown_as_a_mark_and_languages_and_emoji_are_left_alone():
+    for text in hostile.UNSEEN:
+        shown = html.plain(text) + html.render(text)
+        hidden = [
+            c for c in text if c in "\x00\x07\x08\x1b\x7f\x9b\u200b\u2060\ufeff\u2028" or "\u202a" <= c <= "\u2069"
+        ]
+        assert not any(c in shown for c in hidden)
+        assert all(shown.count(f"⟨U+{ord(c):04X}⟩") == 2 * text.count(c) for c in hidden)
+    for text in (
+        "می‌خواهم",
+        "\u05e9\u05dc\u05d5\u05dd \u200e(1)\u200f",
+        "👩‍👧 ❤️ 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "ça, 漢字",
+    ):
+        assert html.plain(text) == text
 
 
 def test_rendering_opens_no_file():
     opened, watched = [], threading.get_ident()
     everything()  # whatever is imported on the first time is imported now
+    html.bubble.cache_clear()
 
     def hook(event, arguments):
         if event == "open" and threading.get_ident() == watched:
@@ -130,20 +111,20 @@ def test_rendering_opens_no_file():
 def test_in_a_browser_nothing_runs_and_nothing_is_fetched(page):
     assert page.put(everything()) > 1000
     assert page.ran == [] and page.asked == [] and page.refused == []
-    assert "<script>harm(1)</script>" in page.tab.locator(".bz-user .bz-bubble").first.inner_text()
-    assert "<script>harm(1)</script>" in page.tab.locator(".bz-assistant .bz-bubble").first.inner_text()
+    for said in (".bz-user .bz-bubble", ".bz-assistant .bz-bubble", ".bz-dialogue .bz-user"):
+        assert "<script>harm(1)</script>" in page.tab.locator(said).first.inner_text()
 
 
 @needs_chromium
 def test_with_the_guard_switched_off_it_all_happens(page, monkeypatch):
-    monkeypatch.setattr(markdown, "render", lambda text, copy=False: text)
-    monkeypatch.setattr(markdown, "plain", lambda text: text)
-    groups = [hostile.SCRIPTS, hostile.HANDLERS, hostile.LINKS, hostile.FETCHES, hostile.FILES, hostile.STYLES]
+    monkeypatch.setattr(html, "render", lambda text, copy=False: text)
+    monkeypatch.setattr(html, "plain", lambda text: text)
+    html.bubble.cache_clear()
     biting = []
-    for group in groups:
-        made = "".join(bubbles.bubble("AI", role, text) for text in group for role in ("user", "assistant"))
-        page.put(made)
+    for group in hostile.GROUPS[:6]:
+        page.put("".join(html.bubble("AI", role, text) for text in group for role in ("user", "assistant")))
         biting.append((bool(page.ran), any("leak.test" in url for url in page.asked), bool(page.refused)))
+    html.bubble.cache_clear()
     assert sum(ran for ran, _, _ in biting) >= 4
     assert sum(asked for _, asked, _ in biting) >= 2
-    assert any("local resource" in text for text in page.refused) or any(refused for _, _, refused in biting)
+    assert any(refused for _, _, refused in biting)

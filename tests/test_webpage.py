@@ -9,7 +9,7 @@ import shutil
 
 import openai
 import pytest
-from browser import executable
+from lab import executable
 
 from baize_nb import common, finetune, webpage
 from baize_nb.common import CourseError

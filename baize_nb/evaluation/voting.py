@@ -8,7 +8,7 @@ from ..common import CourseError
 
 
 class Recorded(Conversation):
-    """A session for `widget.CompareWidget` that gives the replies a model has given before.
+    """A session for `widgets.CompareWidget` that gives the replies a model has given before.
 
     name : of the model. prompts, replies : as for `reply`; only prompts of one message can be asked.
     """

@@ -1,7 +1,4 @@
-"""A real JupyterLab and a real Chromium for the browser tests. Both are gone when the `with` block ends.
-
-Knows: how to start, drive and end them. Does not know: what the notebooks should show.
-"""
+"""A real JupyterLab and a real Chromium for the browser tests. Both are gone when the `with` block ends."""
 
 import contextlib
 import json
@@ -51,41 +48,36 @@ def executable():
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def copy_notebooks(folder):
-    """A copy of the course's notebooks in `folder`, without outputs: what is seen there was made there."""
-    shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-    for path in folder.glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, path)
-
-
 class Lab:
-    """A running JupyterLab. `address`: its URL without the token."""
+    """A running JupyterLab on a copy of the notebooks. `address`: its URL without the token."""
 
-    def __init__(self, notebooks, work):
-        self.token = secrets.token_hex(16)
-        self.address = f"http://127.0.0.1:{_free_port()}"
-        self.log = work / "lab.log"
+    def __init__(self, work):
+        self.notebooks = notebooks = work / "notebooks"
+        shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        for path in notebooks.glob("*.ipynb"):  # without outputs: what is seen there was made there
+            notebook = nbformat.read(path, as_version=4)
+            for cell in notebook.cells:
+                if cell.cell_type == "code":
+                    cell.outputs, cell.execution_count = [], None
+            nbformat.write(notebook, path)
         for name, values in SETTINGS.items():
             path = work / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values))
-        self._process = self._start(notebooks, work)
-
-    def _start(self, notebooks, work):
-        """The server's process, of nobody's settings but ours."""
+        self.token, self.log = secrets.token_hex(16), work / "lab.log"
+        with socket.socket() as probe:  # a loopback port that nobody listens on
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
-        command += ["--ip=127.0.0.1", f"--port={self.address.rsplit(':', 1)[1]}", "--ServerApp.port_retries=0"]
+        command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
         command += [f"--ServerApp.root_dir={notebooks}", f"--IdentityProvider.token={self.token}"]
         folders = {f"JUPYTER_{kind}_DIR": work / kind.lower() for kind in ("CONFIG", "DATA", "RUNTIME")}
         folders |= {f"JUPYTERLAB_{kind}_DIR": work / kind.lower() for kind in ("SETTINGS", "WORKSPACES")}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, **{name: str(folder) for name, folder in folders.items()}, "PYTHONPATH": path}
         with self.log.open("w") as log:
-            return subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
 
     def ready(self, seconds=60):
         """Wait until it answers."""
@@ -126,13 +118,6 @@ class Lab:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _free_port():
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Page:
@@ -184,9 +169,8 @@ class Page:
 
 @contextlib.contextmanager
 def laboratory(work):
-    """A `Lab` on a copy of the notebooks, in folder `work`."""
-    copy_notebooks(work / "notebooks")
-    lab = Lab(work / "notebooks", work)
+    """A `Lab` in folder `work`."""
+    lab = Lab(work)
     try:
         lab.ready()
         yield lab
