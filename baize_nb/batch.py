@@ -12,8 +12,9 @@ from openai.types.chat import ChatCompletion
 
 from . import common
 from .budget import worst_case
-from .client import Faulty, random_seed, read_completion
+from .client import random_seed, read_completion
 from .common import CourseError, Journal
+from .faults import Faulty
 from .selfchat import (
     Outcome,
     Settings,
@@ -128,8 +129,8 @@ def from_batch(
 def _body(seed, teacher, settings):
     """The request of one seed, the very one that `collect` would send."""
     messages, max_tokens = transcript_messages(seed, settings)
-    about = {"model": teacher.model, "messages": messages, "max_tokens": max_tokens}
-    return about | teacher.sampling | {"seed": random_seed(seed.id, 1)}
+    body = {"messages": messages, "max_tokens": max_tokens} | teacher.sampling | {"seed": random_seed(seed.id, 1)}
+    return {"model": teacher.model} | teacher.adapted("chat", body)
 
 
 def _line(seed, teacher, settings):
@@ -227,13 +228,12 @@ def read_result(result, worst):
     try:
         reply = ChatCompletion.construct(**result["response"]["body"])
         read = read_completion(reply, worst)
-        refusal = getattr(getattr(reply.choices[0], "message", None), "refusal", None)
     except Faulty as error:
         return None, str(error), _usage(error.bill)
     except (TypeError, ValueError, AttributeError) as error:
         return None, f"the result holds no reply ({type(error).__name__})", _REFUSED
-    if refusal and not read.text:
-        return None, f"refusal: {_one_line(refusal)}", _usage(read.usage)
+    if read.finish.startswith("refusal"):
+        return None, read.finish, _usage(read.usage)
     return read.text, _one_line(read.finish), _usage(read.usage)
 
 

@@ -1,10 +1,13 @@
 """What a run may cost and how fast it may go: tokens and prices, the budget and its tracker, estimates."""
 
 import asyncio
+import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from .common import CourseError
+from .limits import Limits
 
 
 class Tokens(NamedTuple):
@@ -34,47 +37,42 @@ class Budget:
     price: tuple | None = None
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How patient a run is with its endpoint.
-
-    requests_per_minute, tokens_per_minute : None where the provider names none. Tokens count in and out.
-    attempts   : how often one request is tried before its item is given up.
-    first_wait : seconds before the second attempt; doubled for each one after, up to 30.
-    timeout    : seconds until a request without an answer is given up.
-    """
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    attempts: int = 8
-    first_wait: float = 0.5
-    timeout: float = 600
-
-
 class BudgetSpent(Exception):
     """The next request might go over the budget, so it was not sent. Its text says which cap and how much is left."""
 
 
-def price_of(teacher, price=None):
+def price_of(teacher, price: tuple | None = None) -> tuple | None:
     """Return (dollars per million prompt tokens, per million completion tokens), or None where nobody knows.
 
-    The embedded teacher costs nothing. Prices of known models come from the genai-prices package.
+    The embedded teacher costs nothing. Prices of known models come from the genai-prices package; an address of one's
+    own (a local server, a proxy) has none, whatever the model there is called.
     """
     if price is not None:
         return price
     if teacher.engine is not None:
         return 0.0, 0.0
+    if _is_local(urlsplit(teacher.base_url).hostname or ""):
+        return None
     from genai_prices import Usage, calc_price
 
+    for where in ({"provider_api_url": teacher.base_url}, {}):  # by provider and model, else by model
+        try:
+            usages = (Usage(input_tokens=1000), Usage(output_tokens=1000))
+            return tuple(float(calc_price(u, model_ref=teacher.model, **where).total_price) * 1000 for u in usages)
+        except LookupError:
+            continue
+    return None
+
+
+def _is_local(host):
+    """Whether a host is this machine or one of the same network."""
     try:
-        usages = (Usage(input_tokens=1000), Usage(output_tokens=1000))
-        sides = [calc_price(usage, model_ref=teacher.model).total_price for usage in usages]
-    except LookupError:
-        return None
-    return tuple(float(side) * 1000 for side in sides)
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost", ".home.arpa"))
 
 
-def dollars(tokens, price):
+def dollars(tokens: Tokens, price: tuple | None) -> float | None:
     """Return what `tokens` cost at `price`; None where the price is unknown."""
     return None if price is None else (tokens.prompt * price[0] + tokens.completion * price[1]) / 1e6
 
@@ -83,14 +81,14 @@ def dollars(tokens, price):
 PER_MESSAGE, PER_REQUEST = 16, 64
 
 
-def worst_case(body):
+def worst_case(body: dict) -> Tokens:
     """Return the most Tokens a request can take: every byte of it a token of its own, and an answer of full length.
 
-    body : with "messages", or a "prompt" that is text or a list of token ids; and "max_tokens".
+    body : with "messages", or a "prompt" that is text or a list of token ids; and "max_tokens" or its newer name.
     """
     texts = [m["content"] for m in body["messages"]] if "messages" in body else [body["prompt"]]
     read = sum(len(t.encode() if isinstance(t, str) else t) + PER_MESSAGE for t in texts) + PER_REQUEST
-    return Tokens(read, body["max_tokens"])
+    return Tokens(read, body.get("max_completion_tokens") or body["max_tokens"])
 
 
 class BudgetTracker:
@@ -132,6 +130,11 @@ class BudgetTracker:
         self.reserved = self.reserved.minus(worst)
         self.spent = self.spent.plus(bill)
         self._changed.set()
+
+    @property
+    def capped(self):
+        """Whether there is a cap on tokens or dollars."""
+        return self.budget.tokens is not None or self.budget.usd is not None
 
     @property
     def usd(self):
@@ -182,6 +185,7 @@ class Estimate:
     def of(cls, bounds, teacher, dialogues=0, price=None, concurrency=16, limits=None):
         """Add up bounds, [(requests, tokens in, tokens out)]. price : as in Budget."""
         requests, read, written = (sum(column) for column in zip(*bounds, strict=True)) if bounds else (0, 0, 0)
+        written += requests * teacher.room
         limits = limits or Limits()
         speed = EMBEDDED_SPEED if teacher.engine is not None else STREAM_SPEED * concurrency
         minutes = max(

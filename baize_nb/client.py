@@ -4,14 +4,13 @@ The `openai` client could retry by itself, but each attempt may be billed, so ea
 """
 
 import asyncio
-import email.utils
 import json
 import random
 import re
 import sys
 import time
 import zlib
-from collections import defaultdict, deque
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,150 +18,106 @@ from typing import NamedTuple
 import openai
 
 from . import transcript
-from .budget import Budget, BudgetSpent, BudgetTracker, Limits, Tokens, dollars, price_of, worst_case
+from .budget import Budget, BudgetSpent, BudgetTracker, Tokens, dollars, price_of, worst_case
 from .common import CourseError, Journal, write_text
-from .teacher import explained
-
-# ---- not faster than the endpoint allows ----
-
-
-WINDOW = 60 * 1.02  # seconds; the endpoint's clock starts when a request arrives, ours when it leaves
-LONGEST_WAIT = 30  # seconds between two attempts, where the endpoint names no time
-LONGEST_PAUSE = 600  # seconds; who asks for more is told to a person, not slept through
-
-
-class RateLimiter:
-    """Lets requests go at most so many, and so many tokens, in any `WINDOW`.
-
-    When the endpoint says "too many" (HTTP 429), everybody waits, and from then on requests leave further apart;
-    each success brings them a little closer again.
-    """
-
-    def __init__(self, requests=None, tokens=None):
-        self.requests, self.tokens = requests, tokens
-        self.gap = 0.0  # seconds between two requests, learned
-        self._sent = deque()  # [time, tokens] of the requests in the window, oldest first
-        self._sum = 0
-        self._last = self._until = self._slowed = 0.0
-        self._queue = asyncio.Lock()  # first come, first served
-
-    async def turn(self, tokens):
-        """Wait until a request of at most `tokens` may leave; return its entry for `correct`."""
-        async with self._queue:
-            while (wait := self._wait(time.monotonic(), tokens)) > 0:
-                await asyncio.sleep(min(wait, 0.25))  # not all at once: a smaller bill may make room meanwhile
-            self._last = time.monotonic()
-            entry = [self._last, tokens]
-            self._sent.append(entry)
-            self._sum += tokens
-            return entry
-
-    def correct(self, entry, tokens):
-        """A request was answered and took `tokens`, not the worst case: others may leave a little closer together."""
-        if self._sent and entry[0] >= self._sent[0][0]:
-            self._sum += tokens - entry[1]
-        entry[1] = tokens
-        self.gap = 0.0 if self.gap < 0.002 else self.gap * 0.9
-
-    def refused(self, entry, seconds):
-        """The endpoint says "too many": nobody sends for `seconds`; after that, twice as far apart as before.
-
-        Once per crowd: of requests that left together, only the first refusal slows us down.
-        """
-        now = time.monotonic()
-        self._until = max(self._until, now + seconds)
-        if entry[0] > self._slowed:
-            self._slowed, self.gap = now, min(2.0, max(2 * self.gap, 0.02))
-
-    def _wait(self, now, tokens):
-        """Seconds until a request of `tokens` may leave; 0 or less: now."""
-        while self._sent and self._sent[0][0] + WINDOW <= now:
-            self._sum -= self._sent.popleft()[1]
-        wait = max(self._until - now, self._last + self.gap - now)
-        full = self.requests is not None and len(self._sent) >= self.requests
-        # One request larger than the whole limit goes alone: waiting longer would not make it smaller.
-        heavy = self.tokens is not None and self._sent and self._sum + tokens > self.tokens
-        if full or heavy:
-            wait = max(wait, self._sent[0][0] + WINDOW - now)
-        return wait
-
-
-def asked_pause(headers):
-    """Return the seconds that an endpoint asks us to wait, by its headers; None where it does not say.
-
-    Retry-After (seconds or a date, RFC 9110), its variant in milliseconds, or the reset time of an exhausted limit.
-    """
-    if milliseconds := _number(headers.get("retry-after-ms")):
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is not None:
-        seconds = _number(value)
-        if seconds is None and (date := email.utils.parsedate_tz(value)):
-            seconds = email.utils.mktime_tz(date) - time.time()
-        if seconds is not None:
-            return max(0.0, seconds)
-    resets = [
-        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}") == "0"
-    ]
-    return max(resets, default=None)
-
-
-def _number(text):
-    try:
-        return float(text) if 0 <= float(text) < float("inf") else None
-    except (TypeError, ValueError):
-        return None
-
-
-def _duration(text):
-    """Seconds of a duration such as "6m0s", "1.5s" or "20ms"."""
-    units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", text))
-
+from .faults import Faulty, explained, kind_of, never_sent, passes, told
+from .limits import LONGEST_PAUSE, LONGEST_WAIT, Limits, RateLimiter, asked_pause
+from .text import remove_thoughts
 
 # ---- one request ----
 
 
-class Faulty(Exception):
-    """An answer that is none: no JSON, no choices, far too long. `bill` is what it may have cost (Tokens)."""
-
-    def __init__(self, message, bill):
-        super().__init__(message)
-        self.bill = bill
-
-
 class Completion(NamedTuple):
-    """What an endpoint answered. finish : why it stopped, "stop" or "length" say, or "until". usage : Tokens."""
+    """What an endpoint answered, its thoughts left out.
+
+    finish : why it stopped: "stop"; "length" (at the token limit), "thoughts" (the same, before the first word of the
+             answer); "content_filter"; "refusal: …"; "until".
+    """
 
     text: str
     finish: str
     usage: Tokens
 
 
-def read_completion(reply, worst):
-    """Return the Completion in a reply of either kind. Raises Faulty for anything else.
+# What endpoints call the reasons for an end; what is none of these, or missing, is a stop.
+_FINISH = {
+    "length": r"length|max_?(?:output_|completion_|new_)?tokens|model_length|token_limit",
+    "content_filter": r"content_?filter\w*|safety|recitation|prohibited_content|blocklist|spii|sensitive|refusal",
+    "fault": r"error|\w*_error|abort(?:ed)?|cancel\w*|insufficient_system_resource|malformed\w*",
+}
 
-    An endpoint that sends no usage is taken to have used the worst case.
+
+def read_finish(finish) -> str:
+    """Return "stop", "length", "content_filter" or "fault" for what an endpoint gives as the reason of an end."""
+    finish = str(finish or "").lower().removeprefix("finish_reason_")
+    return next((kind for kind, names in _FINISH.items() if re.fullmatch(names, finish)), "stop")
+
+
+def read_usage(usage, text: str, worst: Tokens) -> Tokens:
+    """Return the Tokens that an answer is billed; the worst case where its usage is missing or can't be true.
+
+    Thoughts count too: some endpoints name them in the total only.
     """
-    usage = getattr(reply, "usage", None)
-    counts = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
-    bill = Tokens(*counts) if all(isinstance(count, int) and count >= 0 for count in counts) else worst
-    choices = getattr(reply, "choices", None)
-    if not isinstance(choices, list) or not choices:
-        raise Faulty("the endpoint sent a reply without choices", bill)
+    read, wrote, total = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion", "total"))
+    if not all(type(n) is int and n >= 0 for n in (read, wrote)) or not read or (text and not wrote):
+        return worst
+    thoughts = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None) or 0
+    wrote += thoughts if type(thoughts) is int and thoughts > wrote else 0
+    return Tokens(read, max(wrote, total - read) if type(total) is int else wrote)
+
+
+def read_content(message) -> tuple[str, bool]:
+    """Return (text, whether there were thoughts) of a message, of a part of a stream or of a raw completion."""
+    content = getattr(message, "content", None) or getattr(message, "text", None) or ""
+    thoughts = bool(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None))
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):  # parts: those of the answer are text
+        kinds = [part.get("type", "text") if isinstance(part, dict) else "text" for part in content]
+        thoughts = thoughts or any("think" in kind or "reason" in kind for kind in kinds)
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        content = "".join(p for p, kind in zip(parts, kinds, strict=True) if "text" in kind and isinstance(p, str))
+    return content, thoughts
+
+
+def read_completion(reply, worst: Tokens) -> Completion:
+    """Return the Completion in a reply of either kind. Raises Faulty for anything else, with what it may have cost."""
+    if isinstance(reply, str) and "<" in reply[:100]:
+        raise Faulty("the endpoint sent a web page where an answer should be", Tokens())
+    error = getattr(reply, "error", None)
+    if error:  # under HTTP 200, as routers do
+        code = error.get("code") if isinstance(error, dict) else None
+        fault = Faulty("", Tokens(), int(code) if str(code).isdigit() and 400 <= int(code) < 600 else None, error)
+        fault.args = (f"the endpoint sent an error: {told(fault)[1]}",)
+        raise fault
+    choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
+    if not isinstance(choices, list) or not choices or choices[0] is None:
+        # Without choices and usage it is no answer of a model, and nobody bills it.
+        made = usage is not None or isinstance(choices, list)
+        raise Faulty("the endpoint sent a reply without choices", read_usage(usage, "", worst) if made else Tokens())
     choice = choices[0]
-    text = getattr(getattr(choice, "message", None), "content", None) or getattr(choice, "text", None) or ""
-    if not isinstance(text, str):
-        raise Faulty(f"the endpoint sent a {type(text).__name__} where the text should be", bill)
-    if len(text) > 1000 + 20 * worst.completion:
+    message = getattr(choice, "message", None) or choice
+    raw, thoughts = read_content(message)
+    bill = read_usage(usage, raw, worst)
+    if not isinstance(raw, str):
+        raise Faulty(f"the endpoint sent a {type(raw).__name__} where the text should be", bill)
+    if message is choice and not hasattr(choice, "text"):
+        raise Faulty("the endpoint sent a choice without a message", bill)
+    if len(raw) > 1000 + 20 * worst.completion:
         raise Faulty(
-            f"the endpoint sent {len(text):,} characters where {worst.completion} tokens were asked: "
+            f"the endpoint sent {len(raw):,} characters where {worst.completion} tokens were asked: "
             "it does not respect max_tokens",
             bill,
         )
-    return Completion(text.strip(), choice.finish_reason or "stop", bill)
+    text, finish = remove_thoughts(raw).strip(), read_finish(getattr(choice, "finish_reason", None))
+    refusal = getattr(message, "refusal", None)
+    if refusal and not text:
+        finish = f"refusal: {' '.join(str(refusal).split())[:500]}"
+    elif finish == "fault":
+        raise Faulty(f"the endpoint broke off its answer ({choice.finish_reason})", bill)
+    elif finish == "length" and not text and (thoughts or raw.strip()):
+        finish = "thoughts"
+    return Completion(text, finish, bill)
 
 
 def random_seed(id, number, attempt=0):
@@ -170,11 +125,15 @@ def random_seed(id, number, attempt=0):
     return ((zlib.crc32(id.encode()) + 1000 * attempt) & 0x7FFFFFFF) + number
 
 
-def describe(error):
+def describe(error: Exception) -> str:
     """Return a fault in one line for failed.jsonl, without addresses or keys."""
-    status = getattr(error, "status_code", None)
-    text = f"HTTP {status}: {error}" if status else f"{type(error).__name__}: {error}"
+    status, words, _ = told(error)
+    name = "" if type(error) in (Faulty, ValueError) else f"{type(error).__name__}: "
+    text = f"HTTP {status}: {words}" if status else f"{name}{words}"
     return " ".join(text.split())[:500]
+
+
+FIRST_REFUSED = 5  # items in a row, before any answer: then something is wrong that no item can help
 
 
 class Sender:
@@ -183,31 +142,43 @@ class Sender:
     def __init__(self, client, teacher, limits, budget, log):
         self.client, self.teacher, self.limits, self.budget, self.log = client, teacher, limits, budget, log
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
-        self.reached = False  # whether this run has had any answer yet
+        self.reached, self.refused = False, 0  # whether this run has had any answer yet; items refused before that
+        self.longest = 0  # tokens that an answer was billed, at most: some endpoints think beyond the limit
+        self._alone = asyncio.Lock()
 
     async def send(self, id, kind, body, until=None):
         """Return the Completion of one request, tried again where that can help.
 
         kind : "chat" or "text", the endpoint's two ways to complete. until : see `Asker.complete`.
-        Raises BudgetSpent; CourseError where no retry helps (key, quota, address); openai.APIError or Faulty
+        Raises BudgetSpent; CourseError where no retry helps (key, quota, model, address); openai.APIError or Faulty
         when the attempts are used up or the endpoint refuses this very request.
         """
-        for attempt in range(1, self.limits.attempts + 1):
+        attempt = 1
+        while True:
+            adapted = self.teacher.adapted(kind, body)
             try:
-                return await self._attempt(id, kind, body, until)
+                if self.budget.capped and not self.reached:
+                    async with self._alone:  # until one bill has been seen: it may be far above what was asked for
+                        if not self.reached:
+                            return await self._attempt(id, kind, adapted, until)
+                return await self._attempt(id, kind, adapted, until)
             except (openai.APIError, Faulty) as error:
-                dead = not self.reached and attempt > 1 and _never_arrived(error)
-                if dead or attempt == self.limits.attempts or not _passing(error):
+                if self.teacher.learn(error, adapted):
+                    continue
+                dead = not self.reached and attempt > 1 and never_sent(error)
+                if dead or attempt >= self.limits.attempts or not passes(error):
                     # A connection that was lost concerns one item only; other faults may stop the whole run.
-                    if not isinstance(error, openai.APIConnectionError) or _never_arrived(error):
+                    if not isinstance(error, openai.APIConnectionError) or never_sent(error):
                         with explained(self.teacher):
                             raise
                     raise
                 await self._wait(error, attempt)
+                attempt += 1
 
     async def _attempt(self, id, kind, body, until):
         """One request, paid for on every way out; one that is cancelled is charged as if it had been answered."""
         worst = worst_case(body)
+        worst = worst._replace(completion=max(worst.completion, self.longest))
         await self.budget.reserve(worst)
         bill = Tokens()
         try:
@@ -216,11 +187,16 @@ class Sender:
             bill = worst
             try:
                 reply = await self.call(kind, body, worst, until)
+                if reply.finish == "thoughts" and not self.teacher.thinks:
+                    self.teacher.thinks = True
+                    raise Faulty("the model thinks before it answers, and got no further", reply.usage)
             except (openai.APIError, Faulty) as error:
                 bill, error.entry = _bill(error, worst), entry
+                self.longest = max(self.longest, bill.completion if isinstance(error, Faulty) else 0)
                 self.log.failed(number, id, bill, error)
                 raise
             self.reached, bill = True, reply.usage
+            self.longest = max(self.longest, bill.completion)
             self.log.answered(number, id, reply)
             self.rate.correct(entry, sum(bill))
             return reply
@@ -238,14 +214,14 @@ class Sender:
             # A body that is no JSON, or a stream that broke off: that comes as an error of the HTTP library.
             if not isinstance(error, ValueError) and not type(error).__module__.startswith("httpx"):
                 raise
-            raise Faulty(f"the endpoint's answer is unreadable ({error})", worst) from error
+            page = str(getattr(error, "doc", "")).lstrip().startswith("<")
+            raise Faulty(f"the endpoint's answer is unreadable ({error})", Tokens() if page else worst) from error
 
     async def _until(self, create, body, worst, until):
         """The Completion of a streamed raw completion, broken off once `until` says so."""
-        text, finish, pieces, usage = "", "", 0, None
-        async with await create(
-            model=self.teacher.model, stream=True, stream_options={"include_usage": True}, **body
-        ) as stream:
+        text, finish, pieces, usage = "", None, 0, None
+        streamed = {"stream": True, "stream_options": {"include_usage": True}}
+        async with await create(model=self.teacher.model, **streamed, **body) as stream:
             async for chunk in stream:
                 usage = getattr(chunk, "usage", None) or usage
                 for choice in chunk.choices or ():
@@ -255,44 +231,36 @@ class Sender:
                     finish = "until"
                     break
         if usage:
-            bill = Tokens(usage.prompt_tokens, usage.completion_tokens)
+            bill = read_usage(usage, text, worst)
         else:  # broken off: the embedded engine sends a token at a time, others may have written and billed more
             bill = Tokens(worst.prompt, pieces if self.teacher.engine else worst.completion)
-        return Completion(text, finish or "stop", bill)
+        return Completion(text, finish if finish == "until" else read_finish(finish), bill)
 
     async def _wait(self, error, attempt):
         """Until the next attempt. "Too many requests" makes everybody wait, any other fault only this item."""
         headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
-        seconds = asked_pause(headers)
-        if seconds is not None and seconds > LONGEST_PAUSE:
+        status, _, text = told(error)
+        asked = asked_pause(headers, text)
+        if asked is not None and asked > LONGEST_PAUSE:
+            length = f"{asked / 60:.0f} minutes" if asked < 172800 else f"{asked / 86400:.0f} days"
             raise CourseError(
-                f"{self.teacher.base_url} asks for a pause of {seconds / 60:.0f} minutes. Everything so far is kept: "
+                f"{self.teacher.base_url} asks for a pause of {length}. Everything so far is kept: "
                 "run this again after that time and it goes on from here."
             )
-        if seconds is None:
-            seconds = min(LONGEST_WAIT, self.limits.first_wait * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
-        if isinstance(error, openai.RateLimitError):
+        seconds = min(LONGEST_WAIT, self.limits.first_wait * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+        if asked is not None:
+            # Who asks for no time, or for a moment, may ask so again and again: then ours grows all the same.
+            seconds = asked if asked >= 1 else max(asked, seconds)
+        if status == 429:
             self.rate.refused(error.entry, seconds)
         await asyncio.sleep(seconds)
-
-
-def _passing(error):
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, openai.APIStatusError):
-        return error.code != "insufficient_quota" and (error.status_code in (408, 409, 429) or error.status_code >= 500)
-    return True
 
 
 def _bill(error, worst):
     """What a failed request cost. An error status costs nothing; an answer that never came may have been made."""
     if isinstance(error, Faulty):
         return error.bill
-    return Tokens() if isinstance(error, openai.APIStatusError) or _never_arrived(error) else worst
-
-
-def _never_arrived(error):
-    """Whether no connection was made at all (nothing listens, unknown host), so that nothing can have been billed."""
-    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+    return Tokens() if isinstance(error, openai.APIStatusError) or never_sent(error) else worst
 
 
 # ---- what was asked and answered, on disk, so that nothing is paid for twice ----
@@ -348,7 +316,8 @@ class RequestLog(Journal):
     def _read(self):
         """Add up what was spent and collect the answers that are still of use."""
         replies, under_way = defaultdict(list), {}
-        for line in self.records():
+
+        def note(line):
             if "sent" in line:
                 under_way[line["sent"]] = Tokens(*line["worst"])
             elif "got" in line:
@@ -361,6 +330,9 @@ class RequestLog(Journal):
                 replies.pop(line["forget"], None)
             else:
                 self.spent = self.spent.plus(Tokens(*line["spent"]))
+
+        for _ in self.records(note, "line of a log of requests"):
+            pass
         for worst in under_way.values():
             self.spent = self.spent.plus(worst)
         self.replies = dict(replies)
@@ -427,6 +399,9 @@ class Asker:
                 seed = random_seed(self.id, self.usage["requests"], self.attempt)
                 sampling = {**self.teacher.sampling, "seed": seed}
             reply = await self._sender.send(self.id, kind, body | sampling | ({"stop": stop} if stop else {}), until)
+        for mark in stop or ():  # an endpoint may not know it
+            if mark in reply.text:
+                reply = reply._replace(text=reply.text[: reply.text.index(mark)].rstrip(), finish="stop")
         self.usage["prompt_tokens"] += reply.usage.prompt
         self.usage["completion_tokens"] += reply.usage.completion
         return reply
@@ -489,6 +464,12 @@ async def _work_off(items, work, sender, asked, concurrency, on_failed, progress
                     await on_failed(item, asker, error)
                 else:
                     asked.failed.append((item, describe(error)))
+                sender.refused += bool(told(error)[0]) and not passes(error) and not kind_of(error)
+                if sender.refused >= FIRST_REFUSED and not sender.reached:
+                    raise CourseError(
+                        f"{sender.teacher.base_url} refused the first {sender.refused} requests: {describe(error)}. "
+                        "The others were not sent."
+                    ) from None
             bar.set_postfix_str(_so_far(sender.budget, asked.spent, (bar.n + 1) / len(items)), refresh=False)
             bar.update()
 

@@ -355,13 +355,13 @@ class Journal:
         self._file.close()
         self._lock.release()
 
-    def records(self):
-        """Yield the records that are in the file already."""
-        return read_jsonl(self.path)
+    def records(self, make=dict, what="JSON object"):
+        """Yield the records that are in the file already, see `read_jsonl`."""
+        return read_jsonl(self.path, make, what)
 
     def ids(self):
         """Ids of those records."""
-        return {record["id"] for record in self.records()}
+        return set(self.records(lambda record: record["id"], "line with an id"))
 
     def append(self, record):
         """Write one record and have the disk confirm it. A write that fails leaves the file as it was."""

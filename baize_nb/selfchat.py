@@ -6,7 +6,7 @@ are made and kept. Source: Baize (arXiv 2304.01196), section 3; the open user he
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from .budget import Budget, Estimate, Limits, text_tokens
 from .client import ask_all, describe
 from .common import CourseError, Journal
 from .corpus import Dialogue
+from .faults import Faulty, kind_of
 from .seeds import Seed
 from .teacher import OPENAI_URL, Teacher
 from .transcript import ChatFormat
@@ -158,8 +159,8 @@ async def _take_turns(asker, seed, settings, ask):
 
     end is why it stopped: "max_turns"; "no_question" (the human had nothing to ask, or never came to the point);
     "said_end" (the human wrote [END] or said goodbye); "repeat" (asked the same again); "length" (no whole
-    sentence within the limit); "empty" (no answer); "content_filter"; "context" (the chat outgrew what the endpoint
-    reads).
+    sentence within the limit); "thoughts" (the model thought up to the limit); "empty" (no answer); "refusal: …";
+    "content_filter"; "context" (the chat outgrew what the endpoint reads).
     """
     system = [{"role": "system", "content": _in_language(settings.persona, settings)}]
     messages = [{"role": "user", "content": transcript.escape(seed.text)}]
@@ -170,17 +171,17 @@ async def _take_turns(asker, seed, settings, ask):
                 answer = whole_sentences(answer)
                 asker.usage["trimmed"] = asker.usage.get("trimmed", 0) + 1
             if not answer or finish == "content_filter":
-                return messages[:-1], finish if finish in ("length", "content_filter") else "empty"
+                return messages[:-1], "empty" if finish == "stop" else finish
             messages.append({"role": "assistant", "content": answer})
             if len(messages) == 2 * settings.max_turns:
                 return messages, "max_turns"
             said, finish, _ = await ask(system, messages)
             question, end = next_question(said, finish, messages)
-        except openai.BadRequestError:
-            whole = messages[: len(messages) // 2 * 2]
-            if not whole:
-                raise  # refused at the first request: nothing to keep, and the reason is worth a record
-            return whole, "context"
+        except (openai.APIError, Faulty) as error:
+            kind, whole = kind_of(error), messages[: len(messages) // 2 * 2]
+            if not whole or kind not in ("context", "filter"):
+                raise  # at the first request there is nothing to keep; after another fault the next run goes on here
+            return whole, "context" if kind == "context" else "content_filter"
         if end:
             return messages, end
         messages.append({"role": "user", "content": question})
@@ -414,8 +415,11 @@ def failure_record(seed, reason, usage) -> dict:
 
 
 def failures_path(path: str | Path) -> Path:
-    """Return where the failures of a corpus file are recorded: `failed.jsonl` beside it."""
-    return Path(path).with_name("failed.jsonl")
+    """Return where the failures of a corpus file are recorded: `failed.jsonl` beside `corpus.jsonl`, else
+    `<stem>.failed.jsonl`: two corpora in one folder have one each.
+    """
+    path = Path(path)
+    return path.with_name("failed.jsonl" if path.stem == "corpus" else f"{path.stem}.failed.jsonl")
 
 
 # ---- many dialogues ----
@@ -427,15 +431,24 @@ class Report(Outcome):
 
     seconds : how long it took. usd : dollars that the whole file has cost so far; None where the price is unknown.
     stopped : "" or why the run ended before the last seed (a spent budget).
+    earlier : why the seeds failed that an earlier run left over and this one did not ask again.
     """
 
     seconds: float = 0.0
     usd: float | None = None
     stopped: str = ""
+    earlier: list = field(default_factory=list)
 
     def __str__(self):
         cost = f"; ${self.usd:.4f} spent on this file" if self.usd else ""
-        return f"{super().__str__()} in {self.seconds:.0f} s{cost}" + (f"\n{self.stopped}" if self.stopped else "")
+        lines = [f"{super().__str__()} in {self.seconds:.0f} s{cost}", self.stopped]
+        if self.earlier:
+            [(reason, _)] = Counter(self.earlier).most_common(1)
+            lines.append(
+                f"Failed in an earlier run and not asked again: {len(self.earlier)}, most often by: {reason}\n"
+                "This takes them up: await selfchat.retry_failed(teacher, path), with the options of this call."
+            )
+        return "\n".join(filter(None, lines))
 
 
 async def collect(
@@ -467,7 +480,7 @@ async def collect(
     shaped_by = settings_record(strategy, teacher, settings)
 
     async def work(seed, asker):
-        asker.attempt = failed[seed.id]
+        asker.attempt = len(failed[seed.id])
         if reason := too_long(seed):
             raise ValueError(reason)
         messages, end = await STRATEGIES[strategy](asker, seed, settings)
@@ -484,11 +497,15 @@ async def collect(
         report.count("failed", asker.usage)
 
     with Journal(path, shaped_by) as corpus, Journal(failures_path(path)) as failures:
-        done, failed = corpus.ids(), Counter(record["id"] for record in failures.records())
-        todo = [seed for seed in seeds if seed.id not in done and (retry or seed.id not in failed)]
+        done, failed = corpus.ids(), defaultdict(list)
+        for id, reason in failures.records(lambda record: (record["id"], record.get("reason", "")), "line with an id"):
+            failed[id].append(reason)
+        left = [seed for seed in seeds if seed.id not in done]
+        todo = [seed for seed in left if retry or seed.id not in failed]
         if budget.dialogues is not None:
             todo = todo[: max(0, budget.dialogues - len(done))]
         report = Report(path, kept=len(done))
+        report.earlier = [] if retry else [failed[seed.id][-1] for seed in left if seed.id in failed]
         report.write_manifest(shaped_by)
         run = {"budget": budget, "limits": limits, "concurrency": concurrency, "on_failed": on_failed}
         try:

@@ -6,20 +6,29 @@ A key or an address in the environment changes which teacher you get, never a ce
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from . import models
 from .common import CourseError
+from .faults import explained, kind_of, proxy_unusable, refused, told
 from .transcript import CHATML, ChatFormat
 
 OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_MODEL = "gpt-4o-mini"
+# OpenAI's smallest model on 28 November 2026; gpt-4o-mini, long the usual one, ends on 14 January 2027. It thinks
+# before it answers unless told otherwise. Prices come from genai-prices.
+OPENAI_MODEL = "gpt-6-luna"
+
+THOUGHTS = 1024  # tokens of room for the thoughts of a model that thinks before it answers
+_THINKERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d))(?!.*chat)")  # at OpenAI
+_NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|moderation|rerank|image|audio|bge-|clip", re.IGNORECASE)
+# What an endpoint may call a parameter that it refuses.
+_CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 # Small models fall into loops at low temperature; a light frequency penalty keeps them out.
 EMBEDDED_SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.4}
@@ -37,6 +46,8 @@ class Teacher:
     open_header : whether it continues a raw prompt in `chat_format` at /v1/completions; None: not yet asked.
     chat_format : the marks in which its model reads a chat.
     sampling    : parameters sent with each request.
+    omit        : names of parameters that are never sent, {"seed"} say; what the endpoint refuses is learned and added.
+    thinks      : whether the model thinks before it answers, so that room for it is asked for; learned too.
     """
 
     base_url: str
@@ -46,41 +57,130 @@ class Teacher:
     chat_format: ChatFormat = field(default=CHATML, repr=False)
     sampling: dict = field(default_factory=lambda: dict(SAMPLING))
     engine: object = field(default=None, repr=False)
+    omit: set = field(default_factory=set, repr=False)
+    thinks: bool | None = None
+    renamed: dict = field(default_factory=dict, repr=False)  # {parameter: what this endpoint calls it}
+
+    def __post_init__(self):
+        self.omit = set(self.omit)
+        if self.thinks is None and self.base_url.startswith(OPENAI_URL) and _THINKERS.match(self.model):
+            self.thinks, self.renamed = True, {"max_tokens": "max_completion_tokens"}
 
     def client(self, **options):
-        """Return an `openai.AsyncOpenAI` client for this endpoint. Retries and time-outs are the client's own."""
+        """Return an `openai.AsyncOpenAI` client for this endpoint. Retries and time-outs are the client's own.
+
+        Raises CourseError where a proxy is set that can't be used.
+        """
         import openai  # here: see `openai` below, and the set-up cell of a notebook should not wait for it
 
-        if self.engine is not None:  # on this machine: a proxy that somebody has set has no business in between
-            options["http_client"] = openai.DefaultAsyncHttpxClient(trust_env=False)
-        return openai.AsyncOpenAI(base_url=self.base_url, api_key=self.api_key or "none", **options)
+        return self._client(openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient, options)
 
     def blocking_client(self, **options):
         """Return the same as an `openai.OpenAI` client."""
         import openai
 
-        if self.engine is not None:
-            options["http_client"] = openai.DefaultHttpxClient(trust_env=False)
-        return openai.OpenAI(base_url=self.base_url, api_key=self.api_key or "none", **options)
+        return self._client(openai.OpenAI, openai.DefaultHttpxClient, options)
+
+    def _client(self, kind, http, options):
+        try:
+            if self.engine is not None:  # on this machine: a proxy that somebody has set has no business in between
+                options["http_client"] = http(trust_env=False)
+            return kind(base_url=self.base_url, api_key=self.api_key or "none", **options)
+        except (ValueError, ImportError) as error:
+            raise proxy_unusable(error) from None
+
+    @property
+    def room(self) -> int:
+        """Tokens that a chat request asks for on top of those of the answer: for thoughts."""
+        return THOUGHTS if self.thinks else 0
+
+    def adapted(self, kind: str, body: dict) -> dict:
+        """Return the `body` of a request, "chat" or "text", as this endpoint takes it."""
+        body = dict(body)
+        if "max_completion_tokens" in body:  # set by hand
+            body.pop("max_tokens", None)
+        elif self.thinks and kind == "chat":
+            # The limit holds for thoughts and answer together.
+            body = {"reasoning_effort": "low"} | body | {"max_tokens": body["max_tokens"] + self.room}
+        if "messages" in body:
+            body["messages"] = [m for m in body["messages"] if m["role"] != "system" or m["content"].strip()]
+        return self._without(body)
+
+    def learn(self, error: Exception, body: dict) -> bool:
+        """Remember which parameters of `body`, as it was sent, a fault refuses. Whether to send it again, adapted."""
+        for name in refused(error, body):
+            if name in self.omit or name in self.renamed:
+                continue
+            if other := _CALLED.get(name):
+                self.renamed[name] = other
+                self.thinks = self.thinks or name == "max_tokens"  # only models that think refuse that
+                instead = f"{other} is sent instead"
+            else:
+                self.omit.add(name)
+                instead = "it stands before the first question" if name == "system" else "it is left out"
+            print(f"{self.base_url} takes no {'system message' if name == 'system' else name}: from now on {instead}.")
+        return self._without(body) != body
+
+    def _without(self, body):
+        body = {name: value for name, value in body.items() if name not in self.omit}
+        for name, other in self.renamed.items():
+            if name in body:
+                body[other] = body.pop(name)
+        if "extra_body" in body:
+            body["extra_body"] = {name: value for name, value in body["extra_body"].items() if name not in self.omit}
+        if "system" in self.omit and body.get("messages", [{}])[0].get("role") == "system":
+            system, *rest = body["messages"]
+            first = rest[0] if rest else {"role": "user", "content": ""}
+            told = {"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}
+            body["messages"] = [told, *rest[1:]]
+        return body
 
     def models(self) -> list[str]:
-        """Ask the endpoint for the names of its models. Raises CourseError: endpoint down, or wrong key."""
-        with self.blocking_client(max_retries=1, timeout=30) as client, explained(self):
-            return [model.id for model in client.models.list()]
+        """Ask the endpoint for the names of its models; what is no list of names gives []. Raises openai.APIError."""
+        with self.blocking_client(max_retries=1, timeout=30) as client:
+            try:
+                found = client.get("/models", cast_to=object)
+            except ValueError:  # no JSON
+                return []
+        entries = (found.get("data") or found.get("models")) if isinstance(found, dict) else found
+        entries = entries if isinstance(entries, list) else []
+        names = [entry.get("id") or entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+        return [name for name in names if isinstance(name, str)]
 
     def check(self) -> "Teacher":
-        """Take the first model of the endpoint where none is named. Raises CourseError where it has no such model."""
-        names = self.models()
+        """See that the endpoint answers; where no model is named, take the first in its list that chats.
+
+        A list that is missing or leaves the named model out is no fault: aliases and routers are often not listed.
+        Raises CourseError: endpoint down, wrong key, no model named and none listed.
+        """
+        import openai
+
+        names, why = [], "lists no model"
+        try:
+            names = self.models()
+        except openai.APIError as error:
+            status, words, _ = told(error)
+            limited = status == 403 or "scope" in words or "permission" in words  # a key that may only chat
+            if not status or kind_of(error) in ("money", "region", "proxy") or (status == 401 and not limited):
+                with explained(self):
+                    raise
+            why = f"does not list its models (HTTP {status}: {words})"
+        plain = {name.removeprefix("models/").removesuffix(":latest") for name in names}
+        if self.model and names and self.model.removeprefix("models/").removesuffix(":latest") not in plain:
+            print(f"{self.base_url} does not list {self.model!r}. If it has none, the first request says so.")
+        self.model = self.model or next((name for name in names if not _NO_CHAT.search(name)), "")
         if not self.model:
-            if not names:
-                raise CourseError(f"{self.base_url} lists no model. Name one in BAIZE_TEACHER_MODEL.")
-            self.model = names[0]
-        elif names and self.model not in names:
-            shown = ", ".join(sorted(names)[:5]) + (" …" if len(names) > 5 else "")
-            raise CourseError(
-                f"{self.base_url} has no model {self.model!r}. Set BAIZE_TEACHER_MODEL to one it has: {shown}"
-            )
+            raise CourseError(f"{self.base_url} {why}. Name one in BAIZE_TEACHER_MODEL.")
         return self
+
+    def which_models(self) -> str:
+        """Return a sentence for people: what to set to have another model."""
+        try:
+            names = [name for name in sorted(self.models()) if not _NO_CHAT.search(name)]
+        except Exception:  # it says what it has, or it does not
+            names = []
+        shown = f" that this key can use: {', '.join(names[:8])}" + (" …" if len(names) > 8 else "") if names else ""
+        return f"Set BAIZE_TEACHER_MODEL to a model{shown or ' that it has'}"
 
     def close(self):
         """Release the embedded engine, if this teacher has one. May be called twice."""
@@ -94,36 +194,8 @@ class Teacher:
         self.close()
 
 
-@contextmanager
-def explained(teacher):
-    """Make a CourseError with the remedy of the openai client's errors that no retry mends; others pass."""
-    import openai
-
-    where = teacher.base_url
-    try:
-        yield
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise CourseError(
-            f"{where} refused the key (HTTP {error.status_code}). Check OPENAI_API_KEY: no quotes, no spaces, "
-            "not revoked, and allowed to use this model. Without a key, unset it to use the embedded teacher."
-        ) from None
-    except openai.RateLimitError as error:
-        if error.code != "insufficient_quota":
-            raise
-        raise CourseError(
-            f"{where} says that this key has no quota left. Add credit at the provider, or ask your instructor for "
-            "more; or unset OPENAI_API_KEY and BAIZE_TEACHER_URL to use the embedded teacher. "
-            "What was made so far is kept."
-        ) from None
-    except openai.APIConnectionError:
-        raise CourseError(
-            f"Nothing answers at {where}. Is the endpoint running, the address right, the proxy set? "
-            "Unset BAIZE_TEACHER_URL and OPENAI_API_KEY to use the embedded teacher."
-        ) from None
-
-
-def openai(model=OPENAI_MODEL):
-    """api.openai.com with the key in OPENAI_API_KEY. Raises CourseError without one."""
+def openai(model: str = OPENAI_MODEL) -> Teacher:
+    """Return the teacher at api.openai.com with the key in OPENAI_API_KEY. Raises CourseError without one."""
     key = _key()
     if not key:
         raise CourseError("OPENAI_API_KEY is not set. Set it before starting Jupyter, or use teacher.embedded().")
@@ -141,8 +213,8 @@ def _key():
     return key or None
 
 
-def embedded(slots=16):
-    """The embedded model, served by llama.cpp in a child process on a free loopback port.
+def embedded(slots: int = 16) -> Teacher:
+    """Return the embedded model, served by llama.cpp in a child process on a free loopback port.
 
     slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores,
             by the processor.
@@ -152,8 +224,8 @@ def embedded(slots=16):
     return Teacher(engine.url, models.NAME, open_header=True, sampling=dict(EMBEDDED_SAMPLING), engine=engine)
 
 
-def choice():
-    """(kind, sentence): which teacher the environment asks for, without starting it."""
+def choice() -> tuple[str, str]:
+    """Return (kind, sentence): which teacher the environment asks for, without starting it."""
     model = os.environ.get("BAIZE_TEACHER_MODEL", "").strip()
     if url := os.environ.get("BAIZE_TEACHER_URL", "").strip():
         return "url", f"{model or 'the first model'} at {url} (BAIZE_TEACHER_URL)"

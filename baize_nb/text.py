@@ -193,3 +193,19 @@ def mark_hidden(text: str) -> str:
 def remove_hidden(text: str) -> str:
     """Remove each hidden or reordering character, direction marks and soft hyphens too: for a prompt."""
     return _REMOVED.sub(lambda m: m[1] or "", text)
+
+
+_THOUGHTS = re.compile(
+    r"\A\s*<(think|thinking|thought|reasoning|seed:think)>.*?(?:</\1>|\Z)"  # a model that shows them
+    r"|\A\s*◁think▷.*?(?:◁/think▷|\Z)"
+    r"|\A\s*<\|channel\|>(?:analysis|commentary).*?(?:<\|channel\|>final(?:<\|message\|>)?|\Z)"
+    r"|\A(?:(?!<think).)*?</think(?:ing)?>",  # its template opened them
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def remove_thoughts(text: str) -> str:
+    """Take away what a model thought before its answer, `<think>…</think>` say; all, if it was cut off there."""
+    while found := _THOUGHTS.match(text):
+        text = text[found.end() :]
+    return text

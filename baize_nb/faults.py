@@ -1,0 +1,246 @@
+"""What goes wrong at an endpoint, and what it means: for one text, for one parameter, or for the whole run.
+
+The codes and words are those of OpenAI, Azure, OpenRouter, Gemini, Mistral, Groq, DeepSeek, vLLM, LiteLLM, Ollama.
+"""
+
+import os
+import re
+from contextlib import contextmanager
+
+from .common import CourseError
+
+
+class Faulty(Exception):
+    """An answer that is none: no JSON, no choices, an error under HTTP 200. bill : what it may have cost (Tokens)."""
+
+    def __init__(self, message, bill, status_code=None, body=None):
+        super().__init__(message)
+        self.bill, self.status_code, self.body = bill, status_code, body
+
+
+_WORDS = ("message", "detail", "msg", "error", "raw", "reason", "reasons", "errors", "title", "loc")
+_CODES = ("code", "type", "status", "param", "metadata", "innererror", "details", "retryDelay")
+
+
+_KEY = re.compile(r"\b(?:sk|gsk|key|AIza|xai)[-_]?[\w*-]{12,}")
+
+
+def told(error: Exception) -> tuple[int, str, str]:
+    """Return (HTTP status or 0, the provider's own words in one line, the same with all codes); never a key."""
+    body = getattr(error, "body", None)
+    words = " ".join(dict.fromkeys(_said(body, _WORDS))) or str(error)
+    codes = " ".join(_said(body, _WORDS + _CODES)) or words
+    words, codes = (" ".join(_KEY.sub("…", text).split()) for text in (words, codes))
+    return getattr(error, "status_code", None) or 0, words[:300], codes[:2000]
+
+
+def _said(body, fields):
+    """The texts of an error's body, whatever its shape; not what it quotes of the request ("input")."""
+    if isinstance(body, dict):
+        for field in fields:
+            yield from _said(body.get(field), fields)
+    elif isinstance(body, list | tuple):
+        for part in body:
+            yield from _said(part, fields)
+    elif isinstance(body, str) and "<html" in body[:500].lower():
+        title = re.search(r"<title[^>]*>(.*?)</title>", body, re.S | re.I)
+        yield f"a web page: {title[1].strip()}" if title else "a web page"
+    elif body is not None and not isinstance(body, bool):
+        yield str(body)
+
+
+# (what it is, HTTP statuses that can mean it, words and codes); the first that fits counts.
+_KINDS = (
+    (
+        "money",
+        (400, 402, 403, 429),
+        r"insufficient[_ ](?:\w+ )?(?:quota|balance|credit|fund)|exceeded_current_quota|exceeded your current quota"
+        r"|billing[_ ](?:hard[_ ]limit|not[_ ]active)|budget_?exceeded|budget has been exceeded|over ?budget|exceeded"
+        r" ?budget|no credits|credits? balance|more credits|out of credits?|payment[_ ]required|spend(?:ing)?[_ ]limit"
+        r"|in arrears|account (?:is )?(?:overdue|suspended|not active)|余额不足|欠费",
+    ),
+    (
+        "region",
+        (400, 403, 451),
+        r"unsupported_country|(?:country|region|territor|location)\w*[^.]{0,40}(?:not |n't |un|restrict|block)"
+        r"|not (?:available|supported|allowed) in (?:your|this) (?:country|region|location|territor)",
+    ),
+    (
+        "key",
+        (400, 403),
+        r"(?:api|access|secret)[ _-]?key\b[^.]{0,60}(?:not valid|invalid|incorrect|expired|revoked|missing|required"
+        r"|disabled|leaked|unknown)|(?:invalid|incorrect|missing|expired|unknown|no)[ _](?:api[ _-]?key|credential"
+        r"|authentication)|api_key_invalid",
+    ),
+    (
+        "model",
+        (400, 403, 404, 410, 422),
+        r"model_not_found|model_decommissioned|invalid_model|unknown_model|model_not_supported|deploymentnotfound"
+        r"|not a valid model|invalid model|no endpoints found|no such model|unknown model|deployment[^.]{0,80}not "
+        r"(?:exist|found)|models?\b[^.]{0,80}(?:not found|not exist|n't exist|decommissioned|deprecated|retired"
+        r"|no longer|shut down|not available)|access to (?:the )?model",
+    ),
+    (
+        "filter",
+        (400, 403, 422, 451),
+        r"content[_ ](?:filter|policy|management)|responsibleai|flagged|moderation|safety|prohibited|usage polic"
+        r"|inappropriate|data_inspection|sensitive|(?:prompt|input|request) was (?:blocked|rejected)|敏感|不安全",
+    ),
+    (
+        "key",
+        (403,),
+        r"\bkey\b|\btoken\b|permission|authori[sz]|authentic|credential|scope|subscription|account|access to th",
+    ),
+    (
+        "context",
+        (400, 413, 422, 500),
+        r"context|too (?:long|large)|too many tokens|token limit|exceed|reduce (?:the|your)|maximum (?:length|number of"
+        r" tokens)|(?:input|prompt)[^.]{0,20}length",
+    ),
+)
+_BY_STATUS = {401: "key", 402: "money", 407: "proxy", 413: "context", 451: "region"} | dict.fromkeys((404, 405), "path")
+# Faults of the HTTP library before a request was sent, so that nothing can have been billed.
+_NEVER_SENT = re.compile("Connect(Error|Timeout)|PoolTimeout|ProxyError|UnsupportedProtocol|LocalProtocolError")
+
+
+def kind_of(error: Exception) -> str:
+    """Return what a fault is: "money", "region", "key", "model", "path", "proxy", "certificate", "tls", "connection":
+    these concern the whole run; "filter" and "context": this one text; "": unknown.
+    """
+    status, _, text = told(error)
+    if not status:
+        chain, cause = "", error
+        while cause is not None:
+            chain, cause = f"{chain} {type(cause).__name__}: {cause}", cause.__cause__ or cause.__context__
+        if "CERTIFICATE_VERIFY" in chain:
+            return "certificate"
+        if re.search("WRONG_VERSION_NUMBER|RECORD_LAYER", chain, re.I):
+            return "tls"
+        if "ProxyError" in chain:
+            return "proxy"
+        if "UnsupportedProtocol" in chain or "InvalidURL" in chain:
+            return "path"
+        return "connection" if type(error).__name__ in ("APIConnectionError", "APITimeoutError") else ""
+    page = text.startswith("a web page")  # a firewall's or a portal's: its words say nothing about key or model
+    for kind, statuses, pattern in _KINDS:
+        if status in statuses and not page and (found := re.search(pattern, text, re.I)):
+            # Gemini says "you exceeded your current quota" where a minute's requests are used up, and how long to wait.
+            again = status == 429 and "current quota" in found[0].lower() and re.search("retry", text, re.I)
+            return "" if again else kind
+    return _BY_STATUS.get(status, "")
+
+
+def never_sent(error: Exception) -> bool:
+    """Whether a request never reached the endpoint (nothing listens, unknown host, a proxy in between refuses)."""
+    return bool(_NEVER_SENT.fullmatch(type(error.__cause__).__name__))
+
+
+def passes(error: Exception) -> bool:
+    """Whether the same request may succeed a little later."""
+    status, kind = told(error)[0], kind_of(error)
+    if not status:
+        return kind != "path"
+    return not kind and (status in (408, 409, 425, 429) or status >= 500)
+
+
+_REFUSAL = re.compile(
+    r"unsupported|not (?:yet )?(?:support|permit|allow|enabled|available)|n't support|does not support|unrecogni[sz]ed"
+    r"|unknown|unexpected|extra|invalid|cannot|can't|only|deprecated|incompatible|must|no longer",
+    re.I,
+)
+_NAMED = {  # how the parameters are called that are not called by their name
+    "stop": r"stop(?:[_ ]?sequences?)?",
+    "frequency_penalty": r"frequency[_ ]?penalty|penalty is",
+    "system": r"system (?:role|message|prompt|instruction)s?|'system'|\"system\"|developer instruction|roles must"
+    r" alternate|only user\W.{0,20}assistant\W.{0,3}roles|messages?\W{1,3}0\W{1,3}role",
+}
+
+
+def refused(error: Exception, body: dict) -> list[str]:
+    """Return the parameters of a request that a fault says the endpoint does not take; "system": a system message."""
+    status, _, text = told(error)
+    if status not in (400, 422, 500, 501) or kind_of(error) or not _REFUSAL.search(text):
+        return []
+    text = re.sub(r"([a-z])([A-Z])", r"\1_\2", text).lower()  # presencePenalty
+    names = [*body, *body.get("extra_body", ())] if status < 500 else []
+    names = [name for name in names if name not in ("model", "messages", "prompt", "stream", "extra_body")]
+    names += ["system"] * any(m["role"] == "system" for m in body.get("messages", ()))
+    found = [name for name in names if re.search(rf"(?<![a-z_])(?:{_NAMED.get(name, name)})(?![a-z_])", text)]
+    param = getattr(error, "param", None)
+    if param in found:
+        return [param]
+    return [name for name in found if not (name == "temperature" and "top_p" in found)]  # "only one of the two"
+
+
+@contextmanager
+def explained(teacher):
+    """Make a CourseError with the provider's words and the remedy of faults that concern the whole run; others pass."""
+    import openai
+
+    try:
+        yield
+    except (openai.APIError, Faulty) as error:
+        if sentence := _sentence(teacher, error):
+            raise CourseError(sentence) from None
+        raise
+
+
+_EMBEDDED = "Unset BAIZE_TEACHER_URL and OPENAI_API_KEY to use the embedded teacher."
+
+
+def _sentence(teacher, error):
+    """What to tell a person about a fault that concerns the whole run, else ""."""
+    status, words, _ = told(error)
+    where, kind = teacher.base_url, kind_of(error)
+    said = f'(HTTP {status}: "{words}")' if words and not words.startswith("Error code") else f"(HTTP {status})"
+    if teacher.api_key:
+        said = said.replace(teacher.api_key, "…")
+    if kind == "key":
+        return (
+            f"{where} refused the key {said}. Check OPENAI_API_KEY: no quotes, no spaces, not revoked, and allowed to "
+            "use this model. Without a key, unset it to use the embedded teacher."
+        )
+    if kind == "money":
+        return (
+            f"{where} says that this key has no quota left {said}. Add credit at the provider, or ask your instructor "
+            "for more; or unset OPENAI_API_KEY and BAIZE_TEACHER_URL to use the embedded teacher. What was made so far "
+            "is kept."
+        )
+    if kind == "region":
+        return f"{where} does not serve the place that this machine is in {said}. Take another provider. {_EMBEDDED}"
+    if kind == "model":
+        return f"{where} has no model {teacher.model!r} for this key {said}. {teacher.which_models()}"
+    if kind == "path" and status:
+        return (
+            f"{where} does not know this request {said}. Give BAIZE_TEACHER_URL up to and with the version, as in "
+            f"https://example.org/v1, and name the model in BAIZE_TEACHER_MODEL."
+        )
+    if kind == "path":
+        return f"{where} is no address of an endpoint. It begins with http:// or https:// and ends with /v1."
+    if kind == "proxy":
+        return (
+            f"The proxy on the way to {where} refuses ({status or error.__cause__}). {_proxies()} Give it name and "
+            f"password, http://name:password@host:port, or name this host in NO_PROXY. {_EMBEDDED}"
+        )
+    if kind == "certificate":
+        return (
+            f"{where} shows a certificate that this machine does not trust. If it is your own or your organisation's, "
+            "set SSL_CERT_FILE to a file with that certificate before starting Jupyter."
+        )
+    if kind == "tls":
+        return f"{where} does not speak https. Is its address http:// and not https://?"
+    if kind == "connection":
+        return f"Nothing answers at {where}. Is the endpoint running, the address right? {_proxies()} {_EMBEDDED}"
+    return ""
+
+
+def _proxies():
+    """A sentence on the proxies that are set."""
+    names = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]
+    return f"A proxy is set in {', '.join(sorted(names))}." if any(map(os.environ.get, names)) else "No proxy is set."
+
+
+def proxy_unusable(error: Exception) -> CourseError:
+    """Return the error for a proxy setting with which the HTTP library can't even begin."""
+    extra = " For a socks proxy: write socks5://host:port, and `pip install socksio`."
+    return CourseError(f"{_proxies()} It can't be used ({error}).{extra} Or unset it, or name the host in NO_PROXY.")
