@@ -1,40 +1,12 @@
-"""Small real HTTP servers on loopback: one that always says the same, and one that does whatever a test tells it."""
+"""A small real HTTP server on loopback that does whatever a test tells it."""
 
 import asyncio
 import contextlib
-import http.server
 import json
 import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-
-
-@contextlib.contextmanager
-def answering(status, body="{}"):
-    """An endpoint that gives every request the same HTTP status and JSON body; yields its address with /v1."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_POST = do_GET
-
-        def log_message(self, *_):
-            """Keep the test output quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @dataclass
@@ -90,13 +62,24 @@ def serving(answer):
         thread.join()
 
 
+def answering(status, body="{}"):
+    """An endpoint that gives every request the same HTTP status and JSON text."""
+
+    async def answer(path, asked):
+        return Answer(body.encode(), status)
+
+    return serving(answer)
+
+
 async def _one(reader, writer, answer):
     """Read one request and answer it; whether the connection can be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     request, *lines = head.split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     content = await reader.readexactly(int(headers.get("content-length", 0)))
-    reply = await answer(request.split()[1], json.loads(content or b"null"))
+    multipart = headers.get("content-type", "").startswith("multipart")
+    asked = (headers["content-type"], content) if multipart else json.loads(content or b"null")
+    reply = await answer(request.split()[1], asked)
     body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
     if reply.fault == "hang":
         await asyncio.sleep(3600)

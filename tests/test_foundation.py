@@ -1,4 +1,4 @@
-"""Profiles, artifacts, errors and the doctor: what everything else stands on."""
+"""Profiles, artifacts, errors, journals: what everything else stands on. A failed write is tested here, for all."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from baize_nb import common, doctor, profiles
-from baize_nb.common import CourseError
+from baize_nb.common import CourseError, Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,25 +21,18 @@ def test_unknown_profile_names_the_known_ones(monkeypatch):
 
 
 def test_paper_profiles_carry_the_paper_settings():
-    paper = {size: profiles.get(f"paper-{size}") for size in ("7b", "13b", "30b")}
-    assert [p.learning_rate for p in paper.values()] == [2e-4, 1e-4, 5e-5]
-    assert [p.micro_batch_size for p in paper.values()] == [32, 16, 8]
-    assert {(p.rank, p.alpha, p.batch_size, p.warmup_steps, p.heldout) for p in paper.values()} == {
-        (8, 16, 64, 100, 2000)
-    }
+    paper = [profiles.get(f"paper-{size}") for size in ("7b", "13b", "30b")]
+    assert [(p.learning_rate, p.micro_batch_size) for p in paper] == [(2e-4, 32), (1e-4, 16), (5e-5, 8)]
+    assert {(p.rank, p.alpha, p.batch_size, p.warmup_steps, p.heldout) for p in paper} == {(8, 16, 64, 100, 2000)}
 
 
-def test_shipped_artifact_is_used_and_said_aloud(monkeypatch, tmp_path, capsys):
+def test_artifacts_are_found_here_or_shipped_or_named_with_their_notebook(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
     assert common.find("train.jsonl") == common.DATA / "corpus" / "train.jsonl"
     assert "using the shipped data/corpus/train.jsonl" in capsys.readouterr().out
     own = common.runs() / "train.jsonl"
     own.write_text("{}\n")
     assert common.find("train.jsonl") == own
-
-
-def test_artifact_that_is_nowhere_names_its_notebook(monkeypatch, tmp_path):
-    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
     with pytest.raises(CourseError, match="Run notebook 01_seed_sampling first"):
         common.find("seeds.jsonl")
 
@@ -50,21 +43,70 @@ def test_paths_are_shown_without_the_machine(tmp_path):
     assert str(tmp_path) not in common.show(tmp_path / "corpus.jsonl")
 
 
-def test_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
+@pytest.mark.skipif(os.name == "nt", reason="RLIMIT_FSIZE is POSIX")
+def test_full_disk_leaves_old_files_and_whole_lines(tmp_path):
     code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from pathlib import Path
 from baize_nb import common
-common.write_text({str(path)!r}, "old")
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-common.write_text({str(path)!r}, "new" * 1000)
+folder = Path({str(tmp_path)!r})
+common.write_text(folder / "a.txt", "old")
+with common.Journal(folder / "j.jsonl") as journal:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    for write in (common.write_text, lambda path, text: [journal.append({{"id": str(i)}}) for i in range(1000)]):
+        try:
+            write(folder / "a.txt", "new" * 1000)
+        except common.CourseError as error:
+            print(error)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode != 0
-    assert "unchanged" in run.stderr
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "what was there before is unchanged" in out and "Everything before is kept" in out
+    assert (tmp_path / "a.txt").read_text() == "old"
+    lines = (tmp_path / "j.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) >= 5 and all(line.endswith("\n") and json.loads(line) for line in lines)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "j.jsonl", ".j.jsonl.lock"}
+
+
+@pytest.mark.parametrize(
+    ("content", "kept", "torn"),
+    [
+        (b'{"id": "a"}\n{"id": "b"}', {"a", "b"}, None),  # an editor that writes no last line end
+        (b'{"id": "a"}\n{"id": "b", "te', {"a"}, b'{"id": "b", "te\n'),  # a kill in the middle of a write
+        (b'\xef\xbb\xbf{"id": "a"}\r\n{"id": "b"}\r\n', {"a", "b"}, None),  # Notepad
+        (b"", set(), None),
+    ],
+)
+def test_a_journal_keeps_every_whole_line(tmp_path, content, kept, torn):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(content)
+    with Journal(path) as journal:
+        assert journal.ids() == kept
+        journal.append({"id": "new"})
+    with Journal(path) as journal:
+        assert journal.ids() == kept | {"new"}
+    aside = tmp_path / "corpus.jsonl.torn"
+    assert (aside.read_bytes() if aside.exists() else None) == torn
+
+
+@pytest.mark.parametrize("line", ['{"id": "b", ', '{"name": "no id"}', "7"])
+def test_a_damaged_line_of_a_journal_is_told_with_file_and_line(tmp_path, line):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"id": "a"}}\n{line}\n{{"id": "c"}}\n')
+    with Journal(path) as journal, pytest.raises(CourseError, match=r"corpus\.jsonl:2 is no line with an id.*Fix or"):
+        journal.ids()
+
+
+def test_second_writer_is_refused(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    code = f"from baize_nb.common import Journal\nwith Journal({str(path)!r}): print('open', flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        with pytest.raises(CourseError, match="Another process"), Journal(path):
+            pass
+    finally:
+        process.communicate(b"\n")
 
 
 def test_manifest_names_sources_by_hash(tmp_path):
@@ -72,8 +114,7 @@ def test_manifest_names_sources_by_hash(tmp_path):
     source.write_text("abc")
     manifest = json.loads(common.write_manifest(tmp_path / "out.jsonl", "a test", [source], n=3).read_text())
     assert manifest["sources"][0]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert manifest["n"] == 3
-    assert manifest["profile"] == "ci"
+    assert (manifest["n"], manifest["profile"]) == (3, "ci")
 
 
 def test_course_error_shows_one_sentence_in_a_notebook():
@@ -84,9 +125,7 @@ def test_settings_prints_profile_and_teacher_but_no_key(monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
     doctor.settings()
     out = capsys.readouterr().out
-    assert "Profile:   ci" in out
-    assert "api.openai.com" in out
-    assert "sk-secret-123" not in out
+    assert "Profile:   ci" in out and "api.openai.com" in out and "sk-secret-123" not in out
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")

@@ -139,7 +139,7 @@ def test_a_wrong_key_is_said(tmp_path):
 
 def test_the_cost_is_said_before_and_nothing_after(tmp_path):
     file = tmp_path / "v.jsonl"
-    paid = teacher.Teacher("http://127.0.0.1:9/v1", "gpt-4o-mini")
+    paid = teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini")
     assert "8 requests to gpt-4o-mini" in (said := evaluation.judging_cost(PAIRS, paid, file)) and "about $0.00" in said
     run(longest, file, model="gpt-4o-mini")
     assert evaluation.judging_cost(PAIRS, paid, file).startswith("0 requests")

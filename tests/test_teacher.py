@@ -4,14 +4,18 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
-from endpoints import answering
+from endpoints import Answer, answering, serving
 
-from baize_nb import models, teacher
+from baize_nb import budget, models, teacher
 from baize_nb.common import CourseError
+from baize_nb.teacher import Teacher
 
 
 def answers(url):
@@ -28,9 +32,13 @@ def embedded():
         yield model
 
 
-def test_embedded_teacher_chats_and_completes(embedded):
+def test_embedded_teacher_chats_and_completes_on_loopback_past_a_proxy(embedded, monkeypatch):
+    """A proxy that is set for all addresses, and where nothing listens."""
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
     async def talk():
-        async with embedded.client() as client:
+        async with embedded.client(max_retries=0) as client:
             chat = await client.chat.completions.create(
                 model=embedded.model, messages=[{"role": "user", "content": "Say hello."}], max_tokens=8
             )
@@ -39,21 +47,22 @@ def test_embedded_teacher_chats_and_completes(embedded):
 
     chat, raw = asyncio.run(talk())
     assert chat.choices[0].message.content.strip()
-    assert 0 < chat.usage.completion_tokens <= 8
-    assert 0 < raw.usage.completion_tokens <= 4
-
-
-def test_embedded_teacher_listens_on_loopback_only(embedded):
+    assert 0 < chat.usage.completion_tokens <= 8 and 0 < raw.usage.completion_tokens <= 4
     assert embedded.base_url.startswith("http://127.0.0.1:")
-    assert embedded.check() is embedded
+    assert embedded.models() == [models.NAME] and embedded.check() is embedded
 
 
-def test_two_embedded_teachers_get_two_ports(embedded):
-    with teacher.embedded(slots=1) as second:
-        assert second.base_url != embedded.base_url
+def test_engines_end_when_they_are_closed_left_or_started_anew():
+    """Two at a time have two ports. Closed in mid-reply; left by an exception; the name given to another (a cell
+    that is run once more)."""
+    model = teacher.embedded(slots=1)
+    with pytest.raises(RuntimeError), teacher.embedded(slots=1) as second:
+        assert answers(second.base_url) and answers(model.base_url)
+        raise RuntimeError
+    assert not answers(second.base_url)
+    before, model = model.base_url, second
+    assert not answers(before)
 
-
-def test_close_releases_the_port_even_in_mid_reply():
     model = teacher.embedded(slots=1)
 
     async def cut_off():
@@ -67,22 +76,6 @@ def test_close_releases_the_port_even_in_mid_reply():
     model.close()
 
 
-def test_exception_inside_with_releases_the_engine():
-    with pytest.raises(RuntimeError), teacher.embedded(slots=1) as model:
-        assert answers(model.base_url)
-        raise RuntimeError
-    assert not answers(model.base_url)
-
-
-def test_a_teacher_that_is_started_again_ends_the_one_before():
-    """A cell that is run once more: the name gets a new teacher, and nothing else holds the old one."""
-    model = teacher.embedded(slots=1)
-    before = model.base_url
-    model = teacher.embedded(slots=1)
-    assert answers(model.base_url) and not answers(before)
-    model.close()
-
-
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal; on Windows the pipe closes the same way")
 def test_engine_ends_when_its_process_is_killed():
     code = "from baize_nb import teacher; m = teacher.embedded(slots=1); print(m.base_url, flush=True); input()"
@@ -91,86 +84,184 @@ def test_engine_ends_when_its_process_is_killed():
     assert answers(url)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for _ in range(100):
-        if not answers(url):
-            break
-        signal.sigtimedwait([], 0.1)
+    deadline = time.monotonic() + 10
+    while answers(url) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not answers(url)
 
 
-def test_from_env_prefers_url_then_key_then_embedded(monkeypatch, capsys):
+def test_from_env_prefers_url_then_key_then_embedded(embedded, monkeypatch, capsys):
     assert teacher.choice()[0] == "embedded"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
     assert teacher.choice()[0] == "openai"
-    monkeypatch.setenv("BAIZE_TEACHER_URL", "http://127.0.0.1:1/v1")
-    assert teacher.choice()[0] == "url"
-
-
-def test_from_env_takes_the_first_model_an_address_lists(embedded, monkeypatch, capsys):
     monkeypatch.setenv("BAIZE_TEACHER_URL", embedded.base_url)
+    assert teacher.choice()[0] == "url"
     with teacher.from_env() as model:
-        assert model.model == models.NAME
+        assert model.model == models.NAME, "the first model that the address lists"
     assert embedded.base_url in capsys.readouterr().out
     assert answers(embedded.base_url), "closing a teacher at an address must not end somebody else's server"
 
 
-def test_unknown_model_is_named_with_those_that_exist(embedded, monkeypatch):
-    monkeypatch.setenv("BAIZE_TEACHER_URL", embedded.base_url)
-    monkeypatch.setenv("BAIZE_TEACHER_MODEL", "no-such-model")
-    with pytest.raises(CourseError, match=rf"no-such-model.*{models.NAME}"):
-        teacher.from_env()
-
-
-def test_endpoint_that_is_down_is_named_with_the_remedy(monkeypatch):
-    monkeypatch.setenv("BAIZE_TEACHER_URL", "http://127.0.0.1:9/v1")
-    with pytest.raises(CourseError, match=r"Nothing answers at http://127\.0\.0\.1:9/v1.*BAIZE_TEACHER_URL"):
-        teacher.from_env()
-
-
-def test_wrong_key_is_one_sentence_without_the_key(monkeypatch):
-    with answering(401, '{"error": {"message": "bad key"}}') as url:
-        monkeypatch.setenv("BAIZE_TEACHER_URL", url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
-        with pytest.raises(CourseError, match="refused the key") as caught:
-            teacher.from_env()
-    assert "sk-secret-123" not in str(caught.value)
-
-
-def test_empty_quota_is_told_apart_from_a_rate_limit(monkeypatch):
-    with answering(429, '{"error": {"message": "pay", "code": "insufficient_quota"}}') as url:
-        monkeypatch.setenv("BAIZE_TEACHER_URL", url)
-        with pytest.raises(CourseError, match=r"no quota left.*instructor.*BAIZE_TEACHER_URL"):
-            teacher.from_env()
-
-
-def test_a_key_is_never_shown():
-    assert "sk-secret-123" not in repr(teacher.Teacher("http://x/v1", "m", "sk-secret-123"))
-
-
-def test_openai_without_a_key_says_so(monkeypatch):
+def test_a_key_is_asked_for_and_never_shown(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CourseError, match="OPENAI_API_KEY is not set"):
         teacher.openai()
+    assert "sk-secret-123" not in repr(Teacher("http://x/v1", "m", "sk-secret-123"))
+    for key in ("“sk-secret-123”", "sk-secret\n-123"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        for ask in (teacher.openai, teacher.from_env):
+            with pytest.raises(CourseError, match="OPENAI_API_KEY holds a character") as caught:
+                ask()
+            assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["“sk-secret-123”", "sk-secret\n-123"])
-def test_key_that_no_header_can_hold_is_refused_without_being_shown(key, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", key)
-    for ask in (teacher.openai, teacher.from_env):
-        with pytest.raises(CourseError, match="OPENAI_API_KEY holds a character") as caught:
-            ask()
-        assert "secret" not in str(caught.value)
+# ---- lists of models ----
 
 
-def test_embedded_teacher_is_reached_past_a_proxy(monkeypatch):
-    """A proxy that is set for all addresses, and where nothing listens."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
+def entries(*ids):
+    return {"object": "list", "data": [{"id": id, "object": "model"} for id in ids]}
 
-    async def ask(model):
-        async with model.client(max_retries=0) as client:
-            return [found.id async for found in client.models.list()]
 
-    with teacher.embedded(slots=1) as model:
-        assert asyncio.run(ask(model)) == [model.model]
+SCOPES = {"error": {"message": "You have insufficient permissions. Missing scopes: model.read."}}
+LISTS = {  # name: (HTTP status, body, the model that is taken where none is named, or what is said)
+    "first that chats": (200, entries("text-embedding-3", "whisper-1", "m", "n"), "m"),
+    "prefixed": (200, entries("models/m"), "models/m"),
+    "tagged": (200, entries("m:latest"), "m:latest"),
+    "bare list": (200, [{"id": "m"}], "m"),
+    "list of names": (200, {"data": ["m", "n"]}, "m"),
+    "ids missing": (200, {"data": [{"id": None}, {}, 7, {"id": "m"}]}, "m"),
+    "first page of many": (200, entries("other") | {"has_more": True}, "other"),
+    "null": (200, {"object": "list", "data": None}, CourseError("lists no model. Name one in BAIZE_TEACHER_MODEL")),
+    "empty": (200, entries(), CourseError("lists no model. Name one in BAIZE_TEACHER_MODEL")),
+    "a number": (200, 5, CourseError("lists no model")),
+    "web page": (200, b"<html>portal</html>", CourseError("lists no model")),
+    "missing": (404, {"detail": "Not Found"}, CourseError(r"does not list its models \(HTTP 404: Not Found\)")),
+    "not allowed": (405, {"detail": "Method Not Allowed"}, CourseError("HTTP 405: Method Not Allowed")),
+    "forbidden": (403, SCOPES, CourseError("HTTP 403: You have insufficient permissions")),
+    "scope missing": (401, SCOPES, CourseError("HTTP 401: You have insufficient permissions")),
+    "loading": (503, {"error": {"message": "Loading model"}}, CourseError("HTTP 503: Loading model")),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_models_is_never_in_the_way_of_a_model_that_is_named(name, monkeypatch):
+    status, listed, found = LISTS[name]
+
+    async def answer(path, asked):
+        return Answer(listed, status)
+
+    with serving(answer) as url:
+        monkeypatch.setenv("BAIZE_TEACHER_URL", url)
+        monkeypatch.setenv("BAIZE_TEACHER_MODEL", "m")
+        assert teacher.from_env().model == "m"
+        monkeypatch.setenv("BAIZE_TEACHER_MODEL", "")
+        if isinstance(found, CourseError):
+            with pytest.raises(CourseError, match=str(found)):
+                teacher.from_env()
+        else:
+            assert teacher.from_env().model == found
+
+
+def test_a_wrong_key_and_an_empty_account_are_said_at_once(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
+    for status, error, said in (
+        (401, {"message": "Incorrect API key provided: sk-secret-123"}, r"refused the key \(HTTP 401"),
+        (402, {"message": "Insufficient Balance"}, 'no quota left .HTTP 402: "Insufficient Balance".*instructor'),
+        (429, {"message": "pay", "code": "insufficient_quota"}, r"no quota left.*instructor.*BAIZE_TEACHER_URL"),
+    ):
+        with serving(lambda path, body: _one(status, error)) as url:  # noqa: B023 (used in this round)
+            monkeypatch.setenv("BAIZE_TEACHER_URL", url)
+            with pytest.raises(CourseError, match=said) as caught:
+                teacher.from_env()
+        assert "sk-secret" not in str(caught.value)
+
+
+async def _one(status, error):
+    return Answer({"error": error}, status)
+
+
+# ---- the way to the endpoint ----
+
+
+@pytest.mark.parametrize(
+    ("url", "proxies", "said"),
+    [
+        (
+            "http://127.0.0.1:9/v1",
+            {},
+            r"Nothing answers at http://127\.0\.0\.1:9/v1.*No proxy is set.*BAIZE_TEACHER_URL",
+        ),
+        ("http://127.0.0.1:1/v1", {"HTTP_PROXY": "127.0.0.1:9"}, "Nothing answers.*A proxy is set in HTTP_PROXY"),
+        (
+            "http://example.invalid/v1",
+            {"ALL_PROXY": "socks://127.0.0.1:9"},
+            r"ALL_PROXY.*socks5://.*pip install socksio",
+        ),
+        ("http://example.invalid/v1", {"ALL_PROXY": "socks5://127.0.0.1:9"}, r"ALL_PROXY.*pip install socksio"),
+        ("http://example.invalid/v1", {"HTTP_PROXY": "PROXY"}, r"The proxy on the way.*refuses \(407\).*NO_PROXY"),
+        ("https://example.invalid/v1", {"HTTPS_PROXY": "PROXY"}, "The proxy on the way.*refuses.*HTTPS_PROXY"),
+        ("api.example.invalid/v1", {}, "no address of an endpoint.*http://"),
+    ],
+)
+def test_what_stands_in_the_way_is_said_in_a_sentence(url, proxies, said, monkeypatch):
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with answering(407, "Proxy Authentication Required") as proxy:
+        host = proxy.removesuffix("/v1")
+        for name, value in proxies.items():
+            monkeypatch.setenv(name, value.replace("PROXY", host))
+        with pytest.raises(CourseError, match=said):
+            Teacher(url, "m", "k").check()
+
+
+def test_a_certificate_of_ones_own_is_named_with_the_setting(tmp_path):
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*new, "-keyout", tmp_path / "k.pem", "-out", tmp_path / "c.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
+
+    def shake_hands(server):
+        for _ in range(9):
+            connection, _ = server.accept()
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=shake_hands, args=(server,), daemon=True).start()
+        with pytest.raises(CourseError, match=r"does not trust.*SSL_CERT_FILE"):
+            Teacher(f"https://localhost:{server.getsockname()[1]}/v1", "m", "k").check()
+
+
+# ---- prices ----
+
+
+@pytest.mark.parametrize(
+    ("url", "model", "price"),
+    [
+        (teacher.OPENAI_URL, "gpt-4o-mini", (0.15, 0.60)),
+        (teacher.OPENAI_URL, teacher.OPENAI_MODEL, "known"),
+        ("https://openrouter.ai/api/v1", "deepseek/deepseek-r1", "known"),
+        ("https://example.com/v1", "home-made", None),
+        ("http://127.0.0.1:11434/v1", "deepseek-r1", None),
+        ("http://localhost:4000/v1", "gpt-4o-mini", None),
+        ("http://192.168.0.7:8000/v1", "gpt-4o-mini", None),
+        ("http://ollama:11434/v1", "gpt-4o-mini", None),
+    ],
+)
+def test_a_price_is_that_of_provider_and_model_and_a_local_address_has_none(url, model, price):
+    found = budget.price_of(Teacher(url, model))
+    if price == "known":
+        assert len(found) == 2 and 0 < found[0] < found[1]
+    else:
+        assert found == (price and pytest.approx(price))
+
+
+def test_a_model_that_thinks_is_asked_with_room_for_it():
+    body = {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 40}
+    asked = Teacher(teacher.OPENAI_URL, teacher.OPENAI_MODEL).adapted("chat", body)
+    assert asked["max_completion_tokens"] == 40 + teacher.THOUGHTS and "max_tokens" not in asked
+    assert asked["reasoning_effort"] == "low"
+    assert Teacher(teacher.OPENAI_URL, "gpt-4o-mini").adapted("chat", body) == body
+    assert Teacher("http://x/v1", "m", omit={"max_tokens"}).adapted("chat", body) == {"messages": body["messages"]}
