@@ -46,6 +46,8 @@ WINDOWS_LONGEST = 260  # characters of a path, unless Windows' "long paths" are 
 WINDOWS_BELOW = 100  # characters that the course's own folders and files add, with room to spare
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 DRIVE = PurePosixPath("/content/drive")
+# The front end of Colab is Colab's, in versions of its own; the set-up there leaves them alone.
+COLABS_OWN = ("ipykernel", "ipywidgets", "jupyter-client", "jupyterlab", "nbclient", "nbformat", "tornado")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def packages() -> Finding | None:
         needed = [Requirement(line) for line in metadata.requires("baize-nb") or []]
     except metadata.PackageNotFoundError:
         return None  # `course` says so
-    wrong, needed = [], [r for r in needed if r.marker is None and r.name != "torch"]
+    elsewhere = ("torch", *COLABS_OWN) if _on_colab() else ("torch",)
+    wrong, needed = [], [r for r in needed if r.marker is None and r.name not in elsewhere]
     for requirement in needed:
         try:
             version = metadata.version(requirement.name)

@@ -1,56 +1,88 @@
-"""The set-up for Colab: what it installs and leaves alone, and where keys come from. Colab itself was never at hand."""
+"""The set-up for Colab: what it installs, removes and leaves alone, and where keys come from."""
 
 import os
 import subprocess
 import sys
 import tomllib
 import types
+from importlib import metadata
 from pathlib import Path
 
 import colab
 import pytest
+import run_notebooks
+
+from baize_nb import doctor
 
 ROOT = Path(__file__).resolve().parent.parent
-
 NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
-def test_only_what_is_missing_or_too_old_is_installed():
+def test_only_what_is_missing_or_too_old_is_installed_and_torch_numpy_and_the_front_end_never():
     installed = {"openai": "1.99.0", "pandas": "2.2.2", "peft": "0.18.0", "transformers": "5.1.0.dev0"}
     wanted = ["openai>=2", "pandas>=2.2", "peft>=0.18", "transformers>=5", "rensa>=0.5"]
     assert colab.missing(wanted, installed) == ["openai>=2", "rensa>=0.5"]
-
-
-def test_torch_numpy_and_the_front_end_are_never_installed():
     named = " ".join(colab.missing(NEEDS, {}))
     assert "xllamacpp" in named and "transformers" in named
-    assert not any(name in named for name in (*colab.HELD, *colab.FRONT_END))
+    assert not any(name in named for name in (*colab.HELD, *colab.COLABS_OWN))
+    assert colab.missing(NEEDS, colab.versions()) == [], "nothing is lacking here"
 
 
-def test_nothing_is_lacking_here():
-    assert colab.missing(NEEDS, colab.versions()) == []
+def installed(folder, name, version):
+    """A package of which nothing but its metadata is there."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def test_what_is_held_while_pip_works(monkeypatch):
-    """First all the rest at its version; when pip finds no way, torch and numpy alone."""
-    asked = []
-    monkeypatch.setattr(colab, "pip", lambda option, pins, *what: asked.append((option, pins, what)) or len(asked) < 2)
-    colab.install(["openai>=2"], {"openai": "1.0", "numpy": "2.0", "torch": "2.6.0+cu124", "rich": "13.0"})
-    assert asked == [
-        ("-c", "numpy==2.0\nrich==13.0\ntorch==2.6.0+cu124\n", ("openai>=2",)),
-        ("-c", "numpy==2.0\ntorch==2.6.0+cu124\n", ("openai>=2",)),
+def test_the_first_version_on_the_path_counts_and_setuptools_own_copies_do_not(tmp_path, monkeypatch):
+    installed(tmp_path / "a", "Tiny_Lib", "2.0")
+    installed(tmp_path / "b", "tiny-lib", "1.0")
+    installed(tmp_path / "setuptools/_vendor", "only-vendored", "1.0")
+    folders = [str(tmp_path / name) for name in ("a", "b", "setuptools/_vendor")]
+    monkeypatch.setattr(sys, "path", folders + sys.path)
+    assert colab.versions()["tiny-lib"] == "2.0" and "only-vendored" not in colab.versions()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What pip was asked for: (arguments, text of the constraints). It refuses as often as `refusals` says."""
+    asked, refusals = [], []
+
+    def pip(*arguments):
+        held = Path(arguments[2]).read_text() if arguments[1] == "-c" else ""
+        asked.append((arguments[0], arguments[-1], held))
+        return refusals.pop() if refusals else ""
+
+    monkeypatch.setattr(colab, "pip", pip)
+    return types.SimpleNamespace(calls=asked, refusals=refusals)
+
+
+def test_what_is_held_while_pip_works(asked):
+    """First all the rest at its version; when pip finds no way, torch and numpy alone; a failure is told."""
+    here = {"openai": "1.0", "numpy": "2.0", "torch": "2.6.0+cu124", "rich": "13.0"}
+    asked.refusals += ["ResolutionImpossible"]
+    colab.install(["openai>=2"], here)
+    assert asked.calls == [
+        ("install", "openai>=2", "numpy==2.0\nrich==13.0\ntorch==2.6.0+cu124\n"),
+        ("install", "openai>=2", "numpy==2.0\ntorch==2.6.0+cu124\n"),
     ]
+    asked.refusals += ["No space left", "ResolutionImpossible"]
+    with pytest.raises(SystemExit, match=r"No space left\nCould not install openai"):
+        colab.install(["openai>=2"], here)
 
 
-def test_a_failed_installation_is_told(monkeypatch):
-    monkeypatch.setattr(colab, "pip", lambda *_: 1)
-    with pytest.raises(SystemExit, match="Could not install openai"):
-        colab.install(["openai>=2"], {})
+@pytest.mark.parametrize(("version", "removed"), [("0.10.0", True), ("999.0", False)])
+def test_a_torchao_that_peft_cannot_use_is_removed_with_a_word(asked, capsys, version, removed):
+    colab.remove_torchao({"peft": metadata.version("peft")})
+    colab.remove_torchao({"torchao": version, "peft": metadata.version("peft")})
+    assert asked.calls == [("uninstall", "torchao", "")] * removed
+    assert ("Removing torchao 0.10.0: peft wants" in capsys.readouterr().out) == removed
 
 
 @pytest.fixture
 def userdata(monkeypatch):
-    """A module of the shape of google.colab.userdata, with two secrets; one of them may not be read."""
+    """A module of the shape of google.colab.userdata, with two secrets; a third may not be read."""
     module = types.ModuleType("google.colab.userdata")
     for name in ("SecretNotFoundError", "NotebookAccessError", "TimeoutException"):
         setattr(module, name, type(name, (Exception,), {}))
@@ -59,8 +91,6 @@ def userdata(monkeypatch):
     def get(name):
         if name == "BAIZE_TEACHER_URL":
             raise module.NotebookAccessError
-        if name not in secrets:
-            raise module.SecretNotFoundError
         return secrets[name]
 
     module.get = get
@@ -68,31 +98,39 @@ def userdata(monkeypatch):
     package.userdata = module
     monkeypatch.setitem(sys.modules, "google.colab", package)
     for name in colab.SECRETS:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(name, "")  # so that what the code sets is taken back
+        monkeypatch.setenv(name, "")
     return module
 
 
-def test_keys_come_from_secrets_and_are_not_shown(userdata, capsys):
+def test_keys_come_from_secrets_and_are_not_shown_and_the_environment_goes_before(userdata, monkeypatch, capsys):
     colab.take_secrets()
     assert os.environ["OPENAI_API_KEY"] == "sk-secret-123" and os.environ["BAIZE_TEACHER_MODEL"] == "large"
     assert not os.environ["BAIZE_TEACHER_URL"]
-    said = capsys.readouterr().out
-    assert said.splitlines() == ["OPENAI_API_KEY: from Colab's secrets", "BAIZE_TEACHER_MODEL: from Colab's secrets"]
-
-
-def test_the_environment_goes_before_secrets(userdata, monkeypatch):
+    said = ["OPENAI_API_KEY: from Colab's secrets", "BAIZE_TEACHER_MODEL: from Colab's secrets"]
+    assert capsys.readouterr().out.splitlines() == said
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
     colab.take_secrets()
     assert os.environ["OPENAI_API_KEY"] == "sk-of-mine"
 
 
-def test_a_second_run_installs_nothing_and_changes_nothing(userdata, monkeypatch, capfd):
-    monkeypatch.setattr(colab, "pip", lambda *what: pytest.fail(f"pip was asked for {what}"))
+@pytest.mark.parametrize("kind", ["TimeoutException", "AttributeError"])
+def test_secrets_that_do_not_answer_are_asked_for_once(userdata, capsys, kind):
+    asked = []
+
+    def get(name):
+        asked.append(name)
+        raise getattr(userdata, kind, AttributeError)
+
+    userdata.get = get
+    colab.take_secrets()
+    assert len(asked) == 1 and kind in capsys.readouterr().out
+
+
+def test_a_second_run_installs_nothing_and_changes_nothing(userdata, asked, capfd):
     before = list(sys.path)
     colab.main()
     colab.main()
-    assert sys.path == before and "Installing" not in capfd.readouterr().out
+    assert not asked.calls and sys.path == before and "Installing" not in capfd.readouterr().out
 
 
 def test_a_kernel_that_runs_already_finds_the_course():
@@ -102,4 +140,16 @@ def test_a_kernel_that_runs_already_finds_the_course():
         "colab.take_secrets = lambda: None; colab.main(); from baize_nb import doctor; print(doctor.__file__)"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout.strip() == str(ROOT / "baize_nb" / "doctor.py"), run.stderr
+    assert run.stdout.strip() == str(ROOT / "baize_nb/doctor.py"), run.stderr
+
+
+def test_the_doctor_leaves_colabs_front_end_to_colab(userdata, monkeypatch):
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: ["ipywidgets>=999", "jupyterlab>=999", "tqdm>=4"])
+    assert doctor.packages() == doctor.Finding("all 1 are here")
+
+
+def test_a_notebook_that_was_opened_alone_says_which_lines_to_run(userdata, tmp_path, monkeypatch):
+    cell = run_notebooks.read(run_notebooks.FOLDER / "00_start_here.ipynb").cells[2].source
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match=r"!git clone ADDRESS /content/baize.*%cd /content/baize/notebooks"):
+        exec(cell.replace("    %run ../tools/colab.py", "    pass"), {})

@@ -202,7 +202,7 @@ def test_the_address_reaches_readme_and_every_notebook_and_a_fork_leaves_no_trac
     readme = (clone / "README.md").read_text(encoding="utf-8")
     page = MINE.replace("github.com", "colab.research.google.com/github") + "/blob/main/notebooks/03_corpus"
     assert readme.count("colab-badge.svg") == 9 and f"]({page}_inspection.ipynb)" in readme
-    assert f"!git clone {MINE} baize\n" in (clone / "docs" / "colab.md").read_text(encoding="utf-8")
+    assert f"git clone {MINE} /content/baize\n" in (clone / "docs" / "colab.md").read_text(encoding="utf-8")
     (cell,) = {run_notebooks.read(path).cells[2].source for path in clone.glob("notebooks/*.ipynb")}
     assert MINE in cell
     ast.parse(TransformerManager().transform_cell(cell))

@@ -48,8 +48,10 @@ def readme(root, address, names):
     text = re.sub(r"(<!-- badges -->\n)(?:.*\n)?(<!-- /badges -->)", rf"\g<1>{badges}\n\g<2>", text)
     file.write_text(text, encoding="utf-8")
     colab = root / "docs" / "colab.md"
-    text = colab.read_text(encoding="utf-8")
-    colab.write_text(re.sub(r"!git clone \S+ baize", f"!git clone {address} baize", text), encoding="utf-8")
+    text = re.sub(
+        r"git clone \S+ /content/baize", f"git clone {address} /content/baize", colab.read_text(encoding="utf-8")
+    )
+    colab.write_text(text, encoding="utf-8")
 
 
 def set_up(source, address):
