@@ -166,21 +166,34 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
     dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4". "auto" is float32 here: only
               finetune.train looks for what is quicker.
     adapter : folder of a peft adapter, "hub:<id>" for one on the model hub, or None for the bare base model.
-    Raises CourseError where a model can't be read or an adapter belongs to another base model.
+    Raises CourseError where a model can't be read, its files do not belong together, or an adapter is no LoRA adapter
+    of this base model, to the last weight.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    source = resolve(base)
+    source, arguments = resolve(base), dtype_arguments(dtype)
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, **dtype_arguments(dtype))
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+            )
         tokenizer = load_tokenizer(base)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers, safetensors and the hub have errors of their own
         raise CourseError(
-            f"Could not load the base model {base!r}: {str(error).splitlines()[0]} "
+            f"Could not load the base model {_named(base)}: {_fault(source, error)} "
             "Check its name and the network, or use base='embedded'."
         ) from error
+    rows = model.get_input_embeddings().weight.shape[0]
+    wrong = [f"{name} has the shape {tuple(a)} instead of {tuple(b)}" for name, a, b in found["mismatched_keys"]]
+    if found["missing_keys"] and getattr(model, "hf_quantizer", None) is None:
+        wrong.append(f"{len(found['missing_keys'])} weights are missing ({min(found['missing_keys'])} …)")
+    if len(tokenizer) > rows:
+        wrong.append(f"its tokenizer has {len(tokenizer):,} tokens, and the model {rows:,}")
+    if wrong:  # transformers would go on with random numbers there
+        raise CourseError(
+            f"The files of the base model {_named(base)} do not belong together: {wrong[0]}. Fetch all of them again."
+        )
     if adapter is not None:
         model = _with_adapter(model, adapter)
     if torch.cuda.is_available() and not getattr(model, "is_quantized", False):  # a quantized one is there already
@@ -188,23 +201,85 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
     return model.eval(), tokenizer
 
 
+def _named(base):
+    """A base model for people: a folder without the path of this machine."""
+    return common.show(base) if Path(base).is_dir() else repr(base)
+
+
+def _fault(source, error):
+    """What is wrong with a folder of weights, in a sentence; for a hub id, what `error` says first."""
+    files = {file.suffix: file for file in sorted(Path(source).glob("*")) if file.suffix in (".safetensors", ".bin")}
+    for file in files.values():
+        with file.open("rb") as opened:
+            if opened.read(24) == b"version https://git-lfs.":
+                return f"{file.name} is a Git LFS pointer, not the weights: get them with `git lfs pull`."
+    if set(files) == {".bin"}:
+        return (
+            "its weights are pickled (.bin), and reading them can run code. If you trust them, convert them once: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
+        )
+    if type(error).__name__ == "SafetensorError":
+        return f"a file is cut or damaged ({error}): copy or download it again."
+    return f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+
+
 def _with_adapter(model, adapter):
-    from peft import PeftModel
+    """The model with a trained LoRA adapter on it, each of whose weights found its place."""
+    import torch
+    from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
 
     source = str(adapter).removeprefix("hub:")
-    on_hub = source != str(adapter)
+    name, on_hub = (common.show(adapter), False) if source == str(adapter) else (f"hub:{source}", True)
     if not on_hub and not (Path(adapter) / "adapter_config.json").is_file():
-        raise CourseError(f"{common.show(adapter)} holds no LoRA adapter. Run notebook 04, which trains one.")
+        raise CourseError(f"{name} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
-        with quiet():
-            return PeftModel.from_pretrained(model, source)
-    except (OSError, RuntimeError, ValueError) as error:
-        if on_hub:
-            raise CourseError(
-                f"Could not load the adapter {source!r} from the model hub: {str(error).splitlines()[0]} "
-                "Check its name, the network, and that it belongs to this base model."
-            ) from error
+        config = PeftConfig.from_pretrained(source)
+        weights = load_peft_weights(source, device="cpu")
+    except Exception as error:
+        if "peft_type" in str(error) or isinstance(error, KeyError):
+            raise CourseError(f"The adapter {name} is of a kind that peft does not know ({error}).") from error
+        remedy = "Check its name and the network." if on_hub else "Run notebook 04 again, or fetch the adapter again."
+        raise CourseError(f"Could not read the adapter {name}: {_fault(source, error)} {remedy}") from error
+    if not isinstance(config, LoraConfig):
         raise CourseError(
-            f"The adapter in {common.show(adapter)} does not fit this base model: it was trained on another one, "
-            "or is damaged. Its manifest names its base; run notebook 04 again to train a new one."
-        ) from error
+            f"The adapter {name} is of the kind {config.peft_type}; this course reads LoRA adapters only."
+        )
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    ends = [key for key in weights if "embed_tokens" in key or "lm_head" in key]
+    for key in ends:
+        axis = 0 if key.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.lora_B.weight")) else 1
+        if (axis == 0 or "lora_embedding_A" in key) and weights[key].shape[axis] != rows:
+            raise CourseError(
+                f"The adapter {name} was trained with a vocabulary of {weights[key].shape[axis]:,} tokens, and this "
+                f"base model has {rows:,}: give the base model that it was trained on, with its own tokenizer."
+            )
+    tied_on = getattr(config, "ensure_weight_tying", False) or config.trainable_token_indices
+    if ends and model.config.tie_word_embeddings and not tied_on:
+        # The adapter changes one end of a matrix that serves as embedding and as projection: two matrices from here on,
+        # or merging would change both.
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft warns of is an error here, below
+            model = PeftModel.from_pretrained(model, source, config=config)
+        needed, given = set(get_peft_model_state_dict(model, save_embedding_layers=False)), set(weights)
+    except Exception as error:  # targets that this model lacks, other shapes
+        wrong = str(error).strip().splitlines()[-1].strip()
+    else:
+        surplus = {key for key in given - needed if "lora_" in key or key not in ends}
+        if not needed & given:
+            wrong = f"none of its {len(given)} weights has a place there"
+        elif needed - given:
+            wrong = f"{len(needed - given)} of {len(needed)} weights are missing ({min(needed - given)} …)"
+        elif surplus:
+            wrong = f"{len(surplus)} of its {len(given)} weights have no place there ({min(surplus)} …)"
+        else:
+            return model
+    raise CourseError(
+        f"The adapter {name} does not fit this base model: {wrong}. It was trained on another one, or is damaged. "
+        "Its manifest names its base; run notebook 04 again to train a new one."
+    )

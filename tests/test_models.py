@@ -81,17 +81,6 @@ def real_gguf():
     return user_cache_path("baize-nb", appauthor=False) / models.GGUF
 
 
-def test_pickled_weights_are_refused(tmp_path):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 16}
-    config = LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=2)
-    config.save_pretrained(tmp_path)
-    torch.save(LlamaForCausalLM(config).state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(CourseError, match=r"no file named model\.safetensors"):
-        models.load(str(tmp_path))
-
-
 def test_packed_weights_lie_on_the_gpu_of_each_process(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     alone = models.dtype_arguments("int8")

@@ -37,8 +37,7 @@ def merge(adapter: Path | str, base: str = "embedded", out: Path | str | None = 
     format. `models.load(str(folder))` reads it. Raises CourseError: no adapter, one of another base, a full disk.
     """
     out = Path(out) if out is not None else common.runs() / "merged"
-    model, tokenizer = models.load(base, dtype, adapter=adapter)
-    model = model.merge_and_unload()
+    model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
     then = "Free some space or set BAIZE_RUNS to another disk, and try again."
     with common.atomic_folder(out, "the model", then) as temporary, models.quiet():
@@ -72,10 +71,20 @@ def export_gguf(
             f"This model has another tokenizer than {models.NAME}, whose GGUF file lends its own. {OTHERWISE}"
         )
     out = Path(out) if out is not None else common.runs() / f"baize.{kind}.gguf"
-    model, _ = models.load(base, adapter=adapter)
-    write_gguf(model if adapter is None else model.merge_and_unload(), tokenizer, source, out, kind)
+    write_gguf(_merged(adapter, base, "float32")[0], tokenizer, source, out, kind)
     _manifest(out, "export_gguf", adapter, base, kind=kind)
     return out
+
+
+def _merged(adapter, base, dtype):
+    """(model, tokenizer): the adapter worked into the base model's own matrices."""
+    model, tokenizer = models.load(base, dtype, adapter=adapter)
+    try:
+        return (model if adapter is None else model.merge_and_unload()), tokenizer
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        raise CourseError(
+            f"This adapter can't be merged into its base model ({error}). Chat with it as it is, by models.load."
+        ) from error
 
 
 def _manifest(out, command, adapter, base, **facts):
