@@ -26,12 +26,23 @@ def pool():
     return [s for source in seeds.BUNDLED for s in seeds.load(source)]
 
 
-def written(folder, name, content):
-    """The path of a new file: text as UTF-8, bytes as they are."""
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+@pytest.fixture
+def write(tmp_path):
+    """Makes a file: text as UTF-8, bytes as they are, anything else as JSON lines; returns its path."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, list):
+            content = "".join(json.dumps(row) + "\n" for row in content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def texts(path, **options):
+    return [s.text for s in seeds.load(path, **options)]
 
 
 def made(**sizes):
@@ -40,11 +51,7 @@ def made(**sizes):
 
 
 def per_source(items):
-    """{source: number of seeds}."""
     return dict(Counter(s.source for s in items))
-
-
-# The bundled sources.
 
 
 @pytest.mark.parametrize("source", seeds.BUNDLED)
@@ -62,117 +69,90 @@ def test_bundled_sources_share_no_id_and_no_text(pool):
 
 # Files of one's own.
 
-
-def test_a_text_file_is_a_seed_a_line(tmp_path):
-    path = written(tmp_path, "my.txt", "\ufeffWhy?\r\n\r\n  How so?  \r\nSeparated\u2028inside?\r\n")
-    found = seeds.load(path)
-    assert [s.text for s in found] == ["Why?", "How so?", "Separated\u2028inside?"]
-    assert {(s.source, s.license, s.topic) for s in found} == {("my", "unknown", "")}
-    assert seeds.load(str(path)) == found
-
-
-def test_name_and_license_are_what_the_caller_says(tmp_path):
-    path = written(tmp_path, "a.jsonl", '{"id": "1", "text": "Why?", "source": "theirs", "license": "MIT"}\n')
-    (kept,), (renamed,) = seeds.load(path), seeds.load(path, name="mine", license="CC0")
-    assert (kept.id, kept.source, kept.license) == ("1", "theirs", "MIT")
-    assert (renamed.source, renamed.license) == ("mine", "CC0") and renamed.id.startswith("mine-")
-
-
-def test_ids_stay_the_same_when_a_file_grows(tmp_path):
-    before = seeds.load(written(tmp_path, "q.txt", "One?\nTwo?\n"))
-    after = seeds.load(written(tmp_path, "q.txt", "Zero?\nOne?\nHalf?\nTwo?\n"))
-    assert {s.id for s in before} < {s.id for s in after} and len({s.id for s in after}) == 4
-
-
-@pytest.mark.parametrize("mark", [",", ";", "\t"])
-def test_csv_in_the_dialects_that_spreadsheets_write(tmp_path, mark):
-    rows = [("ID", "Question", "Topic"), ("7", f'"a{mark} b\nand c?"', "x"), ("8", "d?", "")]
-    path = written(tmp_path, "t.csv", "\r\n".join(mark.join(row) for row in rows))
-    found = seeds.load(path)
-    assert [(s.text, s.topic) for s in found] == [(f"a{mark} b\nand c?", "x"), ("d?", "")]
-
-
-@pytest.mark.parametrize("column", seeds.COLUMNS)
-def test_the_column_is_guessed_or_named(tmp_path, column):
-    path = written(tmp_path, "t.jsonl", json.dumps({"other": "no", column: "yes?"}) + "\n")
-    assert [s.text for s in seeds.load(path)] == ["yes?"]
-    assert [s.text for s in seeds.load(path, column="Other")] == ["no"]
-
-
-def test_an_instruction_keeps_its_input(tmp_path):
-    rows = [{"instruction": "Sum up.", "input": "Rain fell."}, {"instruction": "Sing.", "input": ""}]
-    path = written(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    assert [s.text for s in seeds.load(path)] == ["Sum up.\n\nRain fell.", "Sing."]
-
-
-def test_parquet(tmp_path):
-    import pandas
-
-    path = tmp_path / "p.parquet"
-    pandas.DataFrame({"title": ["One?", "Two?"], "topic": ["t", None], "score": [1, 2]}).to_parquet(path)
-    assert [(s.text, s.topic) for s in seeds.load(path)] == [("One?", "t"), ("Two?", "")]
-    pandas.DataFrame({"title": ["One?", None]}).to_parquet(path)
-    with pytest.raises(CourseError, match=r"p\.parquet, row 2: 'title' holds no text"):
-        seeds.load(path)
+LAKE = ["What is a lake?", "What is a pond?"]
+TABLE = "id,question\n1,What is a lake?\n2,What is a pond?\n"
+FILES = [  # (name, content, texts, what is said to be left out)
+    ("a.txt", "\ufeffWhat is a lake?\r\n\r\n  What is a pond?  \r\n", LAKE, ""),
+    ("a.txt", "What is a lake?\rWhat is a pond?\r", LAKE, ""),
+    ("a.TXT", "What is a lake?\nWhat is a pond?".encode("utf-16"), LAKE, ""),
+    ("a.txt", "1. What is a lake?\n2) What is a pond?", LAKE, ""),
+    ("a.txt", "- What is a lake?\n\n\u2022 What is a pond?", LAKE, ""),
+    ("a.txt", "1. What is a lake?\nIs it 3.5 m deep?", ["1. What is a lake?", "Is it 3.5 m deep?"], ""),
+    ("a.txt", "Separated\u2028inside?", ["Separated\u2028inside?"], ""),
+    *[("a.csv", TABLE.replace(",", mark), LAKE, "") for mark in ",;\t|"],
+    ("a.csv", TABLE.replace("\n", "\r"), LAKE, ""),
+    ("a.csv", TABLE.replace(",", "\t").encode("utf-16"), LAKE, ""),
+    ("a.csv", "sep=;\r\n" + TABLE.replace(",", ";"), LAKE, ""),
+    ("a.csv", '"Long, not?";Question\n1;What, a lake?', ["What, a lake?"], ""),
+    ("a.csv", 'ID,Question\n7,"a, b\r\nand ""c""?"\n8,d?', ['a, b\nand "c"?', "d?"], ""),
+    ("a.csv", "question\nWhat, then, is a lake?\n", ["What, then, is a lake?"], ""),
+    ("a.csv", 'id,text\n1,Is 5" deep?\n2,"Lake" is what?\n3,"Say \\"a, b\\"!"\n',
+     ['Is 5" deep?', '"Lake" is what?', 'Say "a, b"!'], ""),
+    ("a.csv", f"text,body\nWhat is a lake?,{'x' * 200_000}\n", LAKE[:1], ""),
+    ("a.csv", "text\n42\n", ["42"], ""),
+    ("a.csv", TABLE + ",\n3, \n4\n", LAKE, "rows without text (2)"),
+    ("a.csv", 'id,text\n1,"What?\n2,"How, then?"\n3,Who, me?\n', ["How, then?"],
+     "unreadable (2), first a.csv:2: a quotation mark is opened and not closed. Close it"),
+    ("quora_duplicate_questions.tsv", 'id\tqid1\tquestion1\tquestion2\n0\t1\tWhat is a lake?\tx\n'
+     '1\t3\t"How is ""lake"" said?"\ty\n2\t5\t""\tz\n', [LAKE[0], 'How is "lake" said?'], "rows without text (1)"),
+    ("alpaca_data.json", json.dumps([{"instruction": "Sum up.", "input": "Rain fell.", "output": "Rain."},
+     {"instruction": "Sing.", "input": "", "output": "La."}], indent=4), ["Sum up.\n\nRain fell.", "Sing."], ""),
+    ("a.jsonl", '[{"text": "a?"}, {"text": "b?"}]', ["a?", "b?"], ""),
+    ("a.json", '{"text": "a?"}\n{"text": "b?"}\n', ["a?", "b?"], ""),
+    ("a.json", '{"data": [{"text": "a?"}, {"text": "b?"}], "version": 2}', ["a?", "b?"], ""),
+    ("a.json", '[\n{"text": "a?"},\n{"text": "b "c"?"},\n{"text": "d?"}\n]', ["a?", "d?"],
+     "unreadable (1), first a.json:3: not JSON (column 14: Expecting ',' delimiter). Correct it"),
+    ("a.json", '[{"text": "a?"}] and so on', ["a?"], "first a.json:1: text behind the end of the list: and so on"),
+    ("a.json", '[{"text": "a?"},\n', ["a?"], "first a.json:2: the list has no end"),
+    ("a.jsonl", '{"text": "a?"}\n\n{"text": "b}\n["c"]\n{"text": "d?"}', ["a?", "d?"],
+     "unreadable (2), first a.jsonl:3: not JSON (column 10: Unterminated string"),
+    ("a.jsonl", '{"text": 5}\n{"text": null}\n{"text": NaN}\n{"text": {}}\n{"text": "\\ud83d"}\n{"\\ud83d": 1}\n'
+     '{"text": "a?"}\n{"text": "b?", "n": ' + "9" * 5000 + "}\n" + "[" * 100_000 + "\n{\"text\": \"c?\"}", ["a?", "c?"],
+     "rows without text (2), unreadable (6), first a.jsonl:1: 'text' holds no text, but 5"),
+    ("a.jsonl", [{"text": "a", "id": "x", "source": "s"}, {"text": "b", "id": "x", "source": "s"}], ["a"],
+     "first a.jsonl:2: the id 'x' was used at a.jsonl:1 already"),
+    ("r.txt", "Why me?\nWHY  me?\nWhy you?\nwhy me? \n", ["Why me?", "Why you?"], "repeated texts (2)"),
+    ("Posts.xml", '<?xml version="1.0"?><posts>\n<row Id="1" PostTypeId="1" Title="A &lt;T&gt; list?" Tags="|java|"/>'
+     '<row Id="2" PostTypeId="2" ParentId="1"/>\n</posts>', ["A <T> list?"], "posts that are no questions (1)"),
+    ("Posts.xml", '<posts><row Id="1" PostTypeId="1" Title="A?"/>\n<row Id="2" Pos', ["A?"], "Posts.xml:2: broken XML"),
+]  # fmt: skip
 
 
-def test_repeated_texts_are_dropped_aloud(tmp_path, capsys):
-    path = written(tmp_path, "r.txt", "Why me?\nWHY  me?\nWhy you?\nwhy me? \n")
-    assert [s.text for s in seeds.load(path)] == ["Why me?", "Why you?"]
-    assert capsys.readouterr().out == "r, left out: repeated texts (2)\n"
+@pytest.mark.parametrize(("name", "content", "found", "left_out"), FILES, ids=range(len(FILES)))
+def test_a_file_as_people_have_it_gives_its_seeds_and_says_what_it_leaves_out(
+    write, name, content, found, left_out, capsys
+):
+    assert texts(write(name, content)) == found
+    said = capsys.readouterr().out
+    assert left_out in said and len(said.splitlines()) == bool(left_out)
 
 
-def test_of_two_the_same_the_one_with_an_answer_is_kept(tmp_path):
-    rows = [
-        {"text": "Why?"},
-        {"text": "How?"},
-        {"text": "why?", "reference": "So."},
-        {"text": "Why?", "reference": "No."},
-    ]
-    found = seeds.load(written(tmp_path, "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
-    assert [(s.text, s.reference) for s in found] == [("why?", "So."), ("How?", "")]
+FAULTS = [  # (name, content, options, sentence)
+    ("f.jsonl", '{"text": "b}\n', {}, r"f\.jsonl:1: not JSON .*column 10.* take it out"),
+    ("f.jsonl", [{"topic": "b"}], {}, r"f\.jsonl:1: there is no column called .*'topic'.*column="),
+    ("f.jsonl", [{"text": 5}], {}, r"f\.jsonl:1: 'text' holds no text"),
+    ("f.jsonl", "\n \n", {}, r"f\.jsonl is empty\. Put at least one"),
+    ("f.txt", "Why?\nCafé?\n".encode("cp1252"), {}, r"f\.txt:2: this is not UTF-8\. It looks like cp1252 \('Café\?'\)"),
+    ("f.txt", b"Why?", {"encoding": "klingon"}, "no encoding 'klingon'"),
+    ("f.csv", "text\n", {}, "f holds no seeds"),
+    ("f.csv", '"text\nWhy?\n', {}, r"f\.csv:1: a quotation mark is opened"),
+    ("f.csv", "text,text\nWhy?,How?\n", {}, r"f\.csv:1: two columns are called 'text'\. Rename"),
+    ("f.csv", "\nfrage\nWas?\n", {}, r"f\.csv:2, the header: there is no column called text.*'frage'.*column="),
+    ("f.csv", "text\nWhy?\n", {"column": "Frage"}, "no column 'Frage'.*'text'"),
+    ("f.parquet", "text", {}, r"f\.parquet: not a Parquet file"),
+    ("f.docx", "Why?", {}, r"f\.docx: cannot read \.docx\. Use \.txt"),
+    ("f.xml", "<html/>", {}, r"f\.xml: expected <Document> at the top, found <html>"),
+    ("f.xml", "<Document>\nAT&T</Document>", {}, r"f\.xml:2: broken XML .*Fetch this file again"),
+    ("f.xml", '<?xml version="1.0" encoding="klingon"?><Document/>', {}, r"f\.xml:1: broken XML"),
+    ("f/README.md", "x", {}, "holds no .xml files"),
+]
 
 
-FAULTS = {
-    "broken JSON": ("f.jsonl", '{"text": "a"}\n{"text": "b}\n', r"f\.jsonl:2: not JSON .*column 10.* object a line"),
-    "a JSON list": ("f.jsonl", '{"text": "a"}\n\n["b"]\n', r"f\.jsonl:3: expected an object"),
-    "half an emoji": ("f.jsonl", '{"text": "a \\ud83d"}\n', r"f\.jsonl:1: holds half a character"),
-    "an empty text": (
-        "f.jsonl",
-        '{"text": "a"}\n{"text": "  "}\n',
-        r"f\.jsonl:2: 'text' holds no text.* delete the line",
-    ),
-    "no text": (
-        "f.jsonl",
-        '{"text": "a"}\n{"topic": "b"}\n',
-        r"f\.jsonl:2: there is no column called .*'topic'.*column=",
-    ),
-    "a number": ("f.jsonl", '{"text": 5}\n', r"f\.jsonl:1: 'text' holds no text"),
-    "one id twice": (
-        "f.jsonl",
-        '{"text": "a", "id": "x", "source": "s"}\n{"text": "b", "id": "x", "source": "s"}\n',
-        r"f\.jsonl:2: the id 'x' was used at .*f\.jsonl:1",
-    ),
-    "Latin-1": ("f.txt", "Why?\nCaf\xe9?\n".encode("latin-1"), r"f\.txt:2: this is not UTF-8\. Save the file as UTF-8"),
-    "UTF-16": ("f.csv", "text\nWhy?\n".encode("utf-16"), r"f\.csv:1: this is not UTF-8"),
-    "an empty file": ("f.txt", "", r"f\.txt is empty\. Put at least one"),
-    "only blank lines": ("f.jsonl", "\n \n", r"f\.jsonl is empty"),
-    "only a header": ("f.csv", "text\n", r"f holds no seeds"),
-    "unquoted commas": ("f.csv", "text\nWhy, why?\n", r'f\.csv:2: more fields .* "quotes"'),
-    "an open quote": ("f.csv", 'text\n"Why?\nHow?\n', r"f\.csv:\d: not CSV .*Check the quotes"),
-    "a short row": ("f.csv", "topic,text\na,Why?\nb\n", r"f\.csv:3: 'text' holds no text"),
-    "other columns": ("f.csv", "frage\nWas?\n", r"f\.csv:2: there is no column called text.*'frage'.*column="),
-    "no Parquet": ("f.parquet", "text", r"f\.parquet: not a Parquet file"),
-    "another kind": ("f.docx", "Why?", r"f\.docx: cannot read \.docx\. Use \.txt"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_names_file_line_and_remedy(tmp_path, fault):
-    name, content, sentence = FAULTS[fault]
-    path = written(tmp_path, name, content)
+@pytest.mark.parametrize(("name", "content", "options", "sentence"), FAULTS, ids=range(len(FAULTS)))
+def test_a_file_without_seeds_names_line_fault_and_remedy(write, tmp_path, name, content, options, sentence):
+    path = write(name, content)
     with pytest.raises(CourseError, match=sentence) as caught:
-        seeds.load(path)
+        seeds.load(path.parent if name.startswith("f/") else path, **options)
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -181,6 +161,44 @@ def test_an_unknown_source_is_told_the_known_ones(tmp_path):
         seeds.load("qoura")
     with pytest.raises(CourseError, match=r"missing\.csv"):
         seeds.load(tmp_path / "missing.csv")
+
+
+def test_name_license_encoding_and_limit_are_what_the_caller_says(write):
+    path = write("a.jsonl", [{"id": "1", "text": "Why?", "source": "theirs", "license": "MIT"}])
+    (kept,), (renamed,) = seeds.load(path), seeds.load(path, name="mine", license="CC0")
+    assert (kept.id, kept.source, kept.license) == ("1", "theirs", "MIT")
+    assert (renamed.source, renamed.license) == ("mine", "CC0") and renamed.id.startswith("mine-")
+    path = write("b.txt", "\n".join(f"Is it {i} °C?" for i in range(100)).encode("cp1252"))
+    some = texts(str(path), encoding="cp1252", limit=7)
+    assert len(some) == 7 and some == texts(path, encoding="cp1252", limit=7) != texts(path, encoding="cp1252")[:7]
+    assert {(s.source, s.license, s.topic) for s in seeds.load(path, encoding="cp1252")} == {("b", "unknown", "")}
+
+
+def test_ids_stay_the_same_when_a_file_grows(write):
+    before = seeds.load(write("q.txt", "One?\nTwo?\n"))
+    after = seeds.load(write("q.txt", "Zero?\nOne?\nHalf?\nTwo?\n"))
+    assert {s.id for s in before} < {s.id for s in after} and len({s.id for s in after}) == 4
+
+
+@pytest.mark.parametrize("column", seeds.COLUMNS)
+def test_the_column_is_guessed_or_named(write, column):
+    path = write("t.jsonl", [{"other": "no", column: "yes?"}])
+    assert texts(path) == ["yes?"] and texts(path, column="Other") == ["no"]
+
+
+def test_parquet(tmp_path, capsys):
+    import pandas
+
+    path = tmp_path / "p.parquet"
+    pandas.DataFrame({"title": ["One?", "Two?", None], "topic": ["t", None, ""], "score": [1, 2, 3]}).to_parquet(path)
+    assert [(s.text, s.topic) for s in seeds.load(path)] == [("One?", "t"), ("Two?", "")]
+    assert "p: 2 seeds; left out: rows without text (1)" in capsys.readouterr().out
+
+
+def test_of_two_the_same_the_one_with_an_answer_is_kept(write):
+    rows = [{"text": "Why?"}, {"text": "How?"}, {"text": "why?", "reference": "So."}]
+    found = seeds.load(write("r.jsonl", [*rows, {"text": "Why?", "reference": "No."}]))
+    assert [(s.text, s.reference) for s in found] == [("why?", "So."), ("How?", "")]
 
 
 # MedQuAD.
@@ -195,57 +213,41 @@ def document(focus, *pairs, root="Document"):
     return f"{head}<!-- c --><Focus>{focus}</Focus><QAPairs>{inner}</QAPairs></{root}>"
 
 
-def test_medquad_is_read_and_cleaned(tmp_path, capsys):
-    acne = document(
-        "Acne",
-        ("What is (are) Acne ?", "Spots &amp; sores.\n       \n  Often&#39;s mild. "),
-        ("Who has\n Acne ? ?", ""),
+def test_medquad_is_read_and_cleaned_in_all_its_schemas_and_one_bad_file_costs_no_other(write, tmp_path, capsys):
+    spots = "Spots &amp; sores.\n       \n  Often&#39;s mild. "
+    third = (
+        '<doc docid="7" corpus="N"><doctitle-focus>Warts</doctitle-focus><umls><cui/></umls><qaPairs><pair pid="1">'
+        '<question qid="1" qtype="x">What are Warts ?</question><answer>Small <b>lumps</b>.'
+        "</answer></pair></qaPairs></doc>"
     )
-    written(tmp_path, "1_A/2.xml", acne)
-    written(tmp_path, "1_A/1.xml", document("Gout", ("what is (are)  ACNE ?", "")))
-    written(tmp_path, "2_B/1.xml", document("Mumps"))
-    written(tmp_path, "2_B/2.xml", document("", ("What is (are)  ?", "It."), ("can it spread?", "Yes.")))
-    written(tmp_path, "2_B/3.xml", document("Lice", ("How to treat Lice ?", "Comb."), root="DiseaseFile"))
-    written(tmp_path, "2_B/._3.xml", b"\x00not XML")
+    for name, content in {
+        "1_A/2.xml": document("Acne", ("What is (are) Acne ?", spots), ("Who has\n Acne ? ?", "")),
+        "1_A/1.xml": document("Gout", ("what is (are)  ACNE ?", "")),
+        "2_B/1.xml": document("Mumps"),
+        "2_B/2.xml": document("", ("What is (are)  ?", "It."), ("can it spread?", "Yes.")),
+        "2_B/3.xml": document("Lice", ("How to treat Lice ?", "Comb."), root="DiseaseFile"),
+        "2_B/._3.xml": b"\x00not XML",
+        "2_B/4.xml": "<Document>\n<Focus>A</Focus>\n<QAPairs>",
+        "6_C/1.xml": third,
+    }.items():
+        write(name, content)
     found = {s.text: s for s in seeds.load(tmp_path)}
-    assert list(found) == ["What is (are) Acne?", "Who has Acne?", "can it spread?", "How to treat Lice?"]
-    first = found["What is (are) Acne?"]
+    asked = ["What is (are) Acne?", "Who has Acne?", "can it spread?", "How to treat Lice?", "What are Warts?"]
+    assert list(found) == asked
+    first, last = found["What is (are) Acne?"], found["What are Warts?"]
     assert (first.topic, first.source, first.license) == ("Acne", "medquad", "CC BY 4.0")
     assert first.reference == "Spots & sores.\nOften's mild." and found["Who has Acne?"].reference == ""
+    assert (last.topic, last.reference) == ("Warts", "Small lumps.")
     said = capsys.readouterr().out
-    assert all(part in said for part in ("repeated texts (1)", "without questions (1)", "about nothing (1)"))
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ("<Document>\n<Focus>A</Focus>\n<QAPairs>", r"x\.xml:3: broken XML .*Fetch this file again"),
-        ("", r"x\.xml:1: broken XML"),
-        ("<Document>\nAT&T</Document>", r"x\.xml:2: broken XML"),
-        ('<?xml version="1.0" encoding="klingon"?><Document/>', r"x\.xml:1: broken XML"),
-        ("<html><body/></html>", r"x\.xml: expected <Document> at the top, found <html>"),
-    ],
-)
-def test_a_faulty_document_is_named(tmp_path, content, sentence):
-    written(tmp_path, "a.xml", document("Acne", ("What?", "")))
-    written(tmp_path, "x.xml", content)
-    with pytest.raises(CourseError, match=sentence):
-        seeds.load(tmp_path)
-
-
-def test_a_folder_without_seeds_is_named(tmp_path):
-    with pytest.raises(CourseError, match=r"holds no \.xml files"):
-        seeds.load(tmp_path)
-    written(tmp_path, "a.xml", document("Acne"))
-    with pytest.raises(CourseError, match="medquad holds no seeds"):
-        seeds.load(tmp_path)
+    for part in ("repeated texts (1)", "without questions (1)", "about nothing (1)", "first 4.xml:3: broken XML"):
+        assert part in said
 
 
 # The hub. `datasets` itself takes a folder of that name in the working folder for the data set: no network, no fake.
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
+def hub(tmp_path, monkeypatch, write):
     """A data set that `datasets` finds under the id acme/questions."""
     import datasets
 
@@ -253,7 +255,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"Question": f"Number {i}?" if i else "", "Topic": "n", "source": "x", "id": i} for i in range(20)]
-    written(tmp_path, "acme/questions/train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write("acme/questions/train.jsonl", rows)
 
 
 def test_a_data_set_is_loaded_by_its_id(hub, capsys):
@@ -261,26 +263,24 @@ def test_a_data_set_is_loaded_by_its_id(hub, capsys):
     assert [s.text for s in found] == [f"Number {i}?" for i in range(1, 20)]
     assert {(s.source, s.license, s.topic) for s in found} == {("questions", "CC0", "n")}
     assert "rows without text (1)" in capsys.readouterr().out
-
-
-def test_a_limit_draws_the_same_rows_each_time(hub):
-    some = seeds.load("hub:acme/questions", limit=6)
-    assert 5 <= len(some) <= 6 and some == seeds.load("hub:acme/questions", limit=6)
-    assert [s.text for s in some] != [f"Number {i}?" for i in range(1, len(some) + 1)]
-
-
-def test_faults_of_the_hub_are_sentences(hub):
-    with pytest.raises(CourseError, match=r"'quora' is no data set's id\. Write hub:namespace/name"):
-        seeds.load("hub:quora")
+    some = texts("hub:acme/questions", limit=6)
+    assert 5 <= len(some) <= 6 and some == texts("hub:acme/questions", limit=6)
+    assert some != [f"Number {i}?" for i in range(1, len(some) + 1)]
     with pytest.raises(CourseError, match=r"no column 'title'.*'question'.*column="):
         seeds.load("hub:acme/questions", column="title")
     with pytest.raises(CourseError, match=r"Could not load acme/questions from the hub: .*nix.*Check the id"):
         seeds.load("hub:acme/questions:nix")
+    with pytest.raises(CourseError, match=r"'quora' is no data set's id\. Write hub:namespace/name"):
+        seeds.load("hub:quora")
 
 
-def test_without_a_network_the_bundled_sources_are_named():
-    code = "from baize_nb import seeds\nseeds.load('hub:acme/nowhere')"
+def test_seeds_load_no_torch_and_without_a_network_the_bundled_sources_are_named():
+    code = (
+        "import sys; from baize_nb import seeds; seeds.load('quora'); print({'torch', 'datasets'} & set(sys.modules))\n"
+        "seeds.load('hub:acme/nowhere')"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, timeout=120)
+    assert run.stdout == "set()\n"
     assert "CourseError: Could not load acme/nowhere from the hub" in run.stderr
     assert "use a bundled source" in run.stderr
 
@@ -304,38 +304,28 @@ def test_every_beginning_of_a_sample_is_as_even_as_can_be(sizes, data):
         assert mine == size or mine >= max(counts.values(), default=0) - 1
 
 
-def test_a_short_source_gives_all_it_has():
+def test_a_short_source_gives_all_it_has_and_no_source_is_always_first():
     assert per_source(seeds.sample(made(a=240, b=240, c=30), 120)) == {"a": 45, "b": 45, "c": 30}
-
-
-def test_no_source_is_always_first():
     items = made(a=5, b=5, c=5)
     assert {seeds.sample(items, 1, seed=number)[0].source for number in range(20)} == {"a", "b", "c"}
+    for n in (-1, 16):
+        with pytest.raises(CourseError, match=rf"asked for {n} seeds of 15.*load more"):
+            seeds.sample(items, n)
 
 
-def test_seed_numbers_differ_and_leave_the_global_generator_alone(pool):
+def test_the_sample_is_the_same_in_every_process_and_leaves_the_global_generator_alone(pool):
     state = random.getstate()
-    samples = [tuple(s.id for s in seeds.sample(pool, 16, seed=number)) for number in range(5)]
-    assert len(set(samples)) == 5 and random.getstate() == state
-
-
-def test_the_sample_is_the_same_in_every_process(pool):
+    assert len({tuple(s.id for s in seeds.sample(pool, 16, seed=number)) for number in range(5)}) == 5
+    assert random.getstate() == state
     code = (
         "from baize_nb import seeds; p = [s for b in seeds.BUNDLED for s in seeds.load(b)];"
         "print(*(s.id for s in seeds.sample(p, 40)))"
     )
-    outputs = set()
     for number in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": number}
         run = [sys.executable, "-c", code]
-        outputs.add(subprocess.run(run, capture_output=True, text=True, cwd=REPO, env=environment, check=True).stdout)
-    assert outputs == {" ".join(s.id for s in seeds.sample(pool, 40)) + "\n"}
-
-
-@pytest.mark.parametrize("n", [-1, 4])
-def test_more_than_there_is_cannot_be_sampled(n):
-    with pytest.raises(CourseError, match=rf"asked for {n} seeds of 3.*load more"):
-        seeds.sample(made(a=3), n)
+        said = subprocess.run(run, capture_output=True, text=True, cwd=REPO, env=environment, check=True).stdout
+        assert said == " ".join(s.id for s in seeds.sample(pool, 40)) + "\n"
 
 
 # The file between the notebooks.
@@ -349,20 +339,9 @@ def test_written_seeds_come_back_with_a_manifest(tmp_path, pool):
     manifest = json.loads((tmp_path / "seeds.jsonl.manifest.json").read_text(encoding="utf-8"))
     assert manifest["seeds"] == 10 and manifest["per_source"] == per_source(sampled) and manifest["seed"] == 0
     assert manifest["sources"][0]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
-
-
-def test_the_same_source_twice_cannot_be_written(tmp_path):
     with pytest.raises(CourseError, match=r"2 ids occur twice, 'a-0' first"):
-        seeds.write(made(a=2) * 2, tmp_path / "seeds.jsonl")
-    assert not list(tmp_path.iterdir())
-
-
-def test_seeds_load_no_torch_and_no_datasets():
-    code = (
-        "import sys; from baize_nb import seeds; seeds.load('quora'); print({'torch', 'datasets'} & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=True)
-    assert run.stdout == "set()\n"
+        seeds.write(made(a=2) * 2, tmp_path / "other.jsonl")
+    assert not (tmp_path / "other.jsonl").exists()
 
 
 # Figures.
