@@ -36,6 +36,18 @@ BAD = {  # rule: dialogues that it alone removes
         [QUESTION, said] for said in ("I'm sorry, but I can't help with cats.", "I’m sorry, but I can’t assist.")
     ],
     "as_an_ai": [[QUESTION, said] for said in ("As an AI language model, I have no cat.", "Well, I'm just an AI.")],
+    "thoughts": [
+        [QUESTION, said]
+        for said in (
+            "<think>Cats … calm?</think>They are calm.",
+            "Okay, so the user is asking about cats. They are calm.",
+            "Okay, the user wants to know about cats.",
+            "We need to answer briefly. They are calm.",
+            "Let me think about this. Cats purr when they are calm.",
+            "It is so.\n◁think▷ Is it?",
+            "<|channel|>analysis A question on cats.",
+        )
+    ],
     "loop": [[QUESTION, LOOP]],
     "same_again": [[QUESTION, ANSWER, "And at night?", ANSWER]],
     "not_a_question": [
@@ -71,6 +83,7 @@ def test_a_fault_is_removed_by_its_rule_alone(rule, said):
         "猫は落ち着いているとき、のどを鳴らします。",
         "She works as an AI engineer. As an aid, use salt. It was a Thai ai dish.",
         "I can help you with that.",
+        "I think that the user of a drill needs glasses. <thin> is no tag. First, we need to boil water.",
         "They live in Athe",
         WHY + "One idea is that the sound helps their bones.",
         WHY + "Ideas:\n\n- the sound helps their bones to grow well again",

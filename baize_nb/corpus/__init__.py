@@ -21,5 +21,6 @@ from .counting import (
 from .dialogue import Dialogue, read, write
 from .duplicates import near_duplicates, sketch
 from .formats import write_parquet, write_sharegpt
-from .loading import load, stream
+from .loading import Stream as stream
+from .loading import load
 from .splitting import heldout_positions, leakage, prompt_overlap, seed_key, split

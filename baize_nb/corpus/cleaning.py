@@ -88,6 +88,23 @@ def as_an_ai(dialogue: Dialogue) -> str:
     return ""
 
 
+_THOUGHTS = re.compile(
+    r"</?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>|\[/?think\]|◁/?think▷"
+    r"|<\|channel\|>\s*analysis|<\|(?:begin|end)_of_thought\|>"
+    r"|\A\W*(?:(?:okay|ok|alright|hmm|well)[,.…]* )?(?:so,? )?"
+    r"(?:the user (?:is asking|asks|asked|wants|wrote|says|said|just|seems)"
+    r"|(?:first, )?(?:i|we) need to (?:figure|think|respond|answer|reply|produce)"
+    r"|let me (?:think|figure|work) (?:about|through|this|out|step))",
+    re.IGNORECASE,
+)
+
+
+def thoughts(dialogue: Dialogue) -> str:
+    """Object to an answer that shows a reasoning model's thoughts: <think> and its kin, "Okay, the user asks …"."""
+    found = map(_THOUGHTS.search, dialogue.said_by("assistant"))
+    return next((f"an answer thinks aloud: {hit.group().strip()!r}" for hit in found if hit), "")
+
+
 def loop(dialogue: Dialogue, limit: float = 0.3) -> str:
     """Object to a message that goes round in circles: over `limit` of its word trigrams stood in it before."""
     for i, content in _numbered(dialogue):
@@ -301,19 +318,8 @@ def drift(dialogue: Dialogue, limit: float = 0.0) -> str:
 
 # ---- rules put to work
 
-RULES = (
-    no_words,
-    role_marker,
-    refusal,
-    as_an_ai,
-    loop,
-    same_again,
-    not_a_question,
-    echo,
-    cut_off,
-    personal_data,
-    toxic,
-)
+FORM = (no_words, role_marker, refusal, as_an_ai, thoughts, loop, same_again, not_a_question, echo, cut_off)
+RULES = (*FORM, personal_data, toxic)
 # Rules that object too often, or need to know more, to remove by: they say where to look. `clean` asks them on request.
 SUSPICIONS = (wrong_language, drift)
 

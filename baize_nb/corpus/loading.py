@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,65 +21,67 @@ from .dialogue import Dialogue, uncollected
 from .formats import FORMATS, Columns, convert, detect
 
 CHUNK = 1 << 18  # characters
-_ESCAPE = 12  # characters of the longest thing in JSON that is only valid as a whole, a pair of \uXXXX
 
 
-class Unreadable(NamedTuple):
-    """A record that is no dialogue. number: from 1; where: "line 7"; reason: in plain words."""
+class Record(NamedTuple):
+    """One record of a file. number: from 1; where: "line 7"; value: its content; or the reason why it has none."""
 
     number: int
     where: str
-    reason: str
+    value: Any = None
+    reason: str = ""
+    raw: str = ""
 
 
-class Loaded(NamedTuple):
-    """What `load` gives back.
-
-    dialogues  : [Dialogue]. unreadable : [Unreadable]; `aside` is the file that has their text, or None.
-    notes      : {what of some dialogues was left out: dialogues}. formats : {format: dialogues}.
-    """
-
-    dialogues: list[Dialogue]
-    unreadable: list[Unreadable]
-    notes: dict[str, int]
-    formats: dict[str, int]
-    aside: Path | None
-
-    def __str__(self):
-        shapes = ", ".join(f"{n:,} {name}" for name, n in self.formats.items())
-        lines = [f"{len(self.dialogues):,} dialogues ({shapes or 'none'}), {len(self.unreadable):,} unreadable"]
-        lines += [f"  {what}: {n:,}" for what, n in self.notes.items()]
-        lines += [f"  {u.where}: {u.reason}" for u in self.unreadable[:5]]
-        lines += [f"  … and {len(self.unreadable) - 5:,} more"] * (len(self.unreadable) > 5)
-        if self.aside:
-            lines.append(f"  set aside in {common.show(self.aside)}")
-        return "\n".join(lines)
-
-
+@dataclass
 class Stream:
     """The dialogues of a file, read anew each time they are asked for; memory grows with the faults only.
 
-    After a whole pass: unreadable, notes, formats, aside, as in `Loaded`. Two dialogues may have the same id.
+    path    : Baize JSON, ShareGPT, Alpaca, Dolly, prompts with completions, `messages` or our own corpus.
+    format  : one of formats.FORMATS ("baize" "sharegpt" …), or None: told record by record.
+    source, license : written into every dialogue; without them what the file says, else the file's name and "".
+    aside   : where records that can't be read go, with the reason; True: `<name>.unreadable.jsonl` beside the file.
+    encoding : of the text; None: UTF-8, UTF-16 or UTF-32, told by the first bytes.
+    user, assistant, system, messages : for any other format, the columns to read: that with the questions (or several,
+              joined by an empty line) and that with the answers; or one that holds whole conversations.
+
+    After a whole pass: unreadable, [Record]; notes, {what of some dialogues was left out: dialogues}; formats, {format:
+    dialogues}; aside, the file with what could not be read, or None. Raises CourseError, in the loop, for a file that
+    can't be read at all. Two dialogues may have the same id.
     """
 
-    def __init__(self, path, format=None, source="", license="", aside=True, encoding=None, columns=None):
-        if format is not None and format not in FORMATS:
-            raise CourseError(f"There is no format {format!r}. Choose one of {', '.join(FORMATS)}, or None.")
-        self.path, self.format, self.source, self.license = Path(path), format, source, license
-        self.encoding, self.columns = encoding, columns
-        self._aside = self.path.with_name(self.path.name + ".unreadable.jsonl") if aside is True else aside
+    path: str | Path
+    format: str | None = None
+    source: str = ""
+    license: str = ""
+    aside: bool | str | Path | None = True
+    encoding: str | None = None
+    user: str | tuple = ()
+    assistant: str | tuple = ()
+    system: str = ""
+    messages: str = ""
+
+    def __post_init__(self):
+        if self.format is not None and self.format not in FORMATS:
+            raise CourseError(f"There is no format {self.format!r}. Choose one of {', '.join(FORMATS)}, or None.")
+        user, assistant = ((c,) if isinstance(c, str) else tuple(c) for c in (self.user, self.assistant))
+        if bool(user) != bool(assistant) or (user and self.messages):
+            raise CourseError("Name the columns of both user and assistant, or that of messages, and nothing else.")
+        self.columns = Columns(user, assistant, self.system, self.messages) if user or self.messages else None
+        self.path = Path(self.path)
+        self._aside = self.path.with_name(self.path.name + ".unreadable.jsonl") if self.aside is True else self.aside
         self._forget()
 
     def _forget(self):
-        self.unreadable, self.notes, self.formats, self.aside = [], Counter(), Counter(), None
+        self.unreadable, self.notes, self.formats, self.aside, self.dialogues = [], Counter(), Counter(), None, []
 
     def __iter__(self) -> Iterator[Dialogue]:
         self._forget()
         with ExitStack() as stack:
             for record in _records(self):
                 try:
-                    if record.fault:
-                        raise ValueError(record.fault)
+                    if record.reason:
+                        raise ValueError(record.reason)
                     name = f"{self.path.stem}-{record.number:06d}"
                     dialogue, notes = convert(record.value, name, self.format, self.columns)
                 except (ValueError, RecursionError) as error:
@@ -92,96 +95,55 @@ class Stream:
 
     def _set_aside(self, record, reason, stack):
         """Remember what is wrong, and write the record with it into the file beside."""
-        self.unreadable.append(Unreadable(record.number, record.where, reason))
+        self.unreadable.append(Record(record.number, record.where, reason=reason))
         if not self._aside:
             return
         if self.aside is None:
             temporary = stack.enter_context(common.atomic_write(self._aside))
             self._file = stack.enter_context(temporary.open("w", encoding="utf-8"))
             self.aside = Path(self._aside)
-        raw = record.raw if record.fault else record.value
-        line = {"where": record.where, "reason": reason, "record": raw}
+        line = {"where": record.where, "reason": reason, "record": record.raw if record.reason else record.value}
         try:
-            self._file.write(json.dumps(line, default=str) + "\n")  # ASCII: the fault may be in the characters
+            text = json.dumps(line, default=str)  # ASCII: the fault may be in the characters
         except RecursionError:
-            self._file.write(json.dumps(line | {"record": "nested too deeply"}) + "\n")
+            text = json.dumps(line | {"record": "nested too deeply"})
+        self._file.write(text + "\n")
+
+    def __str__(self):
+        shapes = ", ".join(f"{n:,} {name}" for name, n in self.formats.items())
+        lines = [f"{self.formats.total():,} dialogues ({shapes or 'none'}), {len(self.unreadable):,} unreadable"]
+        lines += [f"  {what}: {n:,}" for what, n in self.notes.items()]
+        lines += [f"  {u.where}: {u.reason}" for u in self.unreadable[:5]]
+        lines += [f"  … and {len(self.unreadable) - 5:,} more"] * (len(self.unreadable) > 5)
+        lines += [f"  set aside in {common.show(self.aside)}"] if self.aside else []
+        return "\n".join(lines)
 
 
 def _printable(text):
     return str(text).encode(errors="backslashreplace").decode()[:300]
 
 
-def stream(
-    path,
-    format: str | None = None,
-    source: str = "",
-    license: str = "",
-    aside=True,
-    encoding: str | None = None,
-    user=(),
-    assistant=(),
-    system: str = "",
-    messages: str = "",
-) -> Stream:
-    """Read the dialogues of a file as a `Stream`: loop over it as often as you like, whatever the file's size.
-
-    path    : Baize JSON, ShareGPT, Alpaca, Dolly, prompts with completions, `messages` or our own corpus; as JSON list,
-              JSON lines, CSV or parquet, gzipped or not.
-    format  : one of formats.FORMATS ("baize" "sharegpt" …), or None: told record by record.
-    source, license : written into every dialogue; without them what the file says, else the file's name and "".
-    aside   : where records that can't be read go, with the reason; True: `<name>.unreadable.jsonl` beside the file;
-              False: nowhere.
-    encoding : of the text; None: UTF-8, UTF-16 or UTF-32, told by its first bytes.
-    user, assistant, system : for any other format: the name of the column with the questions (or several, joined by an
-              empty line), that with the answers; messages : or that of a column with whole conversations.
-    Raises CourseError, in the loop, for a file that can't be read at all.
-    """
-    several = [(names,) if isinstance(names, str) else tuple(names) for names in (user, assistant)]
-    columns = Columns(*several, system, messages)
-    if bool(several[0]) != bool(several[1]) or (several[0] and messages):
-        raise CourseError("Name the columns of both user and assistant, or that of whole messages, and nothing else.")
-    return Stream(path, format, source, license, aside, encoding, columns if columns.names() else None)
-
-
 @uncollected()
-def load(path, *arguments, **options) -> Loaded:
-    """Read all dialogues of a file, and what could not be read: print it to see both. Arguments as for `stream`.
+def load(path, *arguments, **options) -> Stream:
+    """Read all dialogues of a file into its `dialogues`; print it to see what could not be read. Arguments: `Stream`.
 
     An id met again gets its place in the file added, so that ids are different; notes count these.
     """
-    reader = stream(path, *arguments, **options)
-    dialogues, seen = [], set()
-    for place, dialogue in enumerate(reader, start=1):
+    loaded, seen = Stream(path, *arguments, **options), set()
+    dialogues = []
+    for place, dialogue in enumerate(loaded, start=1):
         if dialogue.id in seen:
             dialogue.id = f"{dialogue.id}#{place}"
-            reader.notes["an id met again, its place in the file added"] += 1
+            loaded.notes["an id met again, its place in the file added"] += 1
         seen.add(dialogue.id)
         dialogues.append(dialogue)
-    return Loaded(dialogues, reader.unreadable, dict(reader.notes), dict(reader.formats), reader.aside)
+    loaded.dialogues = dialogues
+    return loaded
 
 
 # ---- where a record begins and ends
 
-
-_NUL = "a NUL character in it: the file is damaged"
-
-
-class Record(NamedTuple):
-    """One record of a file. number: from 1; where: "line 7"; value: its content; or a fault and the raw text."""
-
-    number: int
-    where: str
-    value: Any = None
-    fault: str = ""
-    raw: str = ""
-
-
-_FOREIGN = {  # by the first bytes
-    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it",
-    b"SQLi": "a database: export it as JSON lines",
-    b"ARRO": "an Arrow file: save it as parquet",
-}
+_FOREIGN = {b"PK\x03\x04": "an archive or a spreadsheet", b"\x28\xb5\x2f\xfd": "compressed by zstd"}  # the first bytes
 _KEY = r'"((?:[^"\\]|\\.)*)"\s*:\s*'
 _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*'
 _OPENING = re.compile(
@@ -189,11 +151,11 @@ _OPENING = re.compile(
 )  # of an object: its first key, its second where that is near
 _WRAPPED_LIST = re.compile(rf"\s*[{{,]\s*(?:{_KEY}{_SCALAR})*{_KEY}\[(?=\s*[{{\[])")
 _CONVERSATION = re.compile(r'\[\s*\{\s*"(?:role|from)"\s*:')
-_json = json.JSONDecoder(strict=False).raw_decode  # line ends inside a text do no harm
+_decode = json.JSONDecoder().raw_decode
 
 
 def _records(stream):
-    """Every `Record` of a file, in order. A record that is not JSON comes as a fault, and the next ones still come.
+    """Every `Record` of a file, in order. One that is not JSON comes with the reason, and the next ones still come.
 
     Bytes that are not UTF-8 come as lone surrogates, so that a fault costs one record and not the file.
     """
@@ -208,7 +170,7 @@ def _records(stream):
         if head == b"PAR1":
             yield from _rows(path)
         elif head in _FOREIGN:
-            raise CourseError(f"{common.show(path)} is {_FOREIGN[head]}.")
+            raise CourseError(f"{common.show(path)} is {_FOREIGN[head]}. Unpack it, or save it as CSV or JSON.")
         else:
             encoding = stream.encoding or json.detect_encoding(head).replace("utf-8-sig", "utf-8")
             errors = "surrogateescape" if encoding == "utf-8" else "replace"
@@ -224,8 +186,8 @@ def _text_records(file, stream):
     file.seek(0)
     text = head.lstrip("\ufeff \t\r\n")
     start = len(head) - len(text)
-    lines = [line for line in text.split("\n") if line.strip()]
-    whole = [value for line in lines[:20] for value in [_line_value(line)] if isinstance(value, dict | list)]
+    lines = [line for line in text.split("\n")[:20] if line.strip()]
+    whole = [value for line in lines if isinstance(value := _line_value(line), dict | list)]
 
     def known(value):
         names = stream.columns.names() - {stream.columns.system} if stream.columns else ()
@@ -243,7 +205,7 @@ def _text_records(file, stream):
     if whole or stream.path.suffix in (".jsonl", ".ndjson") or not text:
         return _lines(file, known)
     if stream.columns or stream.path.suffix in (".csv", ".tsv"):
-        return _table(file, stream, lines[0])
+        return _table(file, stream.path, lines[0])
     raise CourseError(
         f"{common.show(stream.path)}: neither JSON nor CSV nor parquet, not a list of dialogues. Save it "
         "as a JSON list, as one dialogue a line, or as parquet; or name columns: load(path, user=…, assistant=…)."
@@ -252,55 +214,47 @@ def _text_records(file, stream):
 
 def _line_value(line):
     """The value of a whole line of JSON, or None. A comma behind it does no harm."""
-    line = line.strip("\ufeff \t\r\n,")
     try:
-        value, end = _json(line)
+        return json.loads(line.strip("\ufeff \t\r\n,"))
     except (ValueError, RecursionError):
         return None
-    return value if end == len(line) else None
 
 
 def _lines(file, known):
     """JSON lines; empty ones are skipped. A line that holds several records, in a list or an object, gives them all."""
     for number, line in enumerate(file, start=1):
-        text = line.strip("\ufeff \t\r\n,")
-        if not text:
-            continue
-        where = f"line {number}"
-        try:
-            value = json.loads(text, strict=False)
-        except (ValueError, RecursionError) as error:
-            yield Record(number, where, fault=_not_json(error), raw=line.rstrip("\n"))
-            continue
-        if "\0" in text:
-            yield Record(number, where, fault=_NUL, raw=line.rstrip("\n"))
-        elif (parts := _parts(value, known)) is None:
-            yield Record(number, where, value)
-        else:
-            yield from (Record(number + i, f"{where}, entry {i + 1}", part) for i, part in enumerate(parts))
+        if text := line.strip("\ufeff \t\r\n,"):
+            where = f"line {number}"
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                at = f" at character {getattr(error, 'pos', 0) + 1}"
+                yield Record(number, where, None, _not_json(error, at), line.rstrip("\n"))
+            else:
+                for i, part in enumerate(_parts(value, known)):
+                    yield Record(number + i, where, part)
 
 
 def _parts(value, known):
-    """The records inside of a value that is none itself: a list of them, or an object that holds some."""
-    if isinstance(value, list):
-        return value if any(map(known, value)) else None
+    """The records inside of a value that is none itself, a list or an object that holds some; else the value."""
+    if isinstance(value, list) and any(map(known, value)):
+        return value
     if isinstance(value, dict) and not known(value):
         lists = [inner for inner in value.values() if isinstance(inner, list) and any(map(known, inner))]
         if lists or any(map(known, value.values())):
             return [part for inner in lists for part in inner] or list(value.values())
-    return None
+    return [value]
 
 
-def _table(file, stream, head):
+def _table(file, path, head):
     """Rows of a CSV file with a header."""
     csv.field_size_limit(2**31 - 1)
-    delimiter = max(",\t;|", key=head.count)
-    rows = csv.DictReader(file, delimiter=delimiter)
+    rows = csv.DictReader(file, delimiter=max(",\t;|", key=head.count))
     try:
         for number, row in enumerate(rows, start=1):
             yield Record(number, f"line {rows.line_num}", {str(k).strip("\ufeff"): v for k, v in row.items()})
     except csv.Error as error:
-        raise CourseError(f"{common.show(stream.path)}:{rows.line_num}: {error}. Mend that line.") from error
+        raise CourseError(f"{common.show(path)}:{rows.line_num}: {error}. Correct that line.") from error
 
 
 def _rows(path):
@@ -308,28 +262,23 @@ def _rows(path):
     import pyarrow
     from pyarrow import parquet
 
-    number = 0
+    def values(batch):
+        try:
+            return batch.to_pylist()
+        except UnicodeDecodeError as error:  # one text that is none must not cost its thousand neighbours
+            one = len(batch) == 1
+            return [error] if one else [found for i in range(len(batch)) for found in values(batch.slice(i, 1))]
+
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(1000):
-                try:
-                    rows = batch.to_pylist()
-                except UnicodeDecodeError:  # one text that is none would cost its thousand neighbours
-                    rows = [_row(batch.slice(i, 1)) for i in range(len(batch))]
-                for row in rows:
-                    number += 1
-                    fault = "" if isinstance(row, dict) else row
-                    value = None if fault else {k: v for k, v in row.items() if v is not None}
-                    yield Record(number, f"row {number}", value, fault)
+            found = (value for batch in file.iter_batches(1000) for value in values(batch))
+            for number, value in enumerate(found, start=1):
+                if isinstance(value, dict):
+                    yield Record(number, f"row {number}", {k: v for k, v in value.items() if v is not None})
+                else:
+                    yield Record(number, f"row {number}", None, f"not text ({value.reason})")
     except pyarrow.ArrowException as error:
         raise CourseError(f"{common.show(path)}: a damaged parquet file ({error}). Fetch it again.") from error
-
-
-def _row(batch):
-    try:
-        return batch.to_pylist()[0]
-    except UnicodeDecodeError as error:
-        return f"not text ({error.reason})"
 
 
 def _entries(window, known, notes, end):
@@ -338,26 +287,25 @@ def _entries(window, known, notes, end):
     while True:
         if (mark := window.mark()) and mark != end:
             where = f"entry {number + 1} (line {window.line})"
-            value, fault, raw = window.take(known)
-            parts = None if fault else _parts(value, known)
-            for part in [value] if parts is None else parts:
+            value, reason, raw = window.take(known)
+            for part in [None] if reason else _parts(value, known):
                 number += 1
-                yield Record(number, where, part, fault, raw)
-            continue
-        if not mark:
+                yield Record(number, where, part, reason, raw)
+        elif not mark:
             if end and not window.closed:
                 notes["the list has no end: the file was cut short"] += 1
             return
-        window.advance(window.at + 1)
-        if another := window.match(_WRAPPED_LIST):  # the next list of the object
-            window.advance(another.end())
-        elif window.mark() in ("[", "{"):
-            notes["behind the end of a list, read as well"] += 1
-            window.advance(window.at + (window.mark() == "["))
         else:
-            if rest := window.text[window.at :].strip("}] \t\r\n,;"):
-                notes[f"text behind the end of the list left out: {rest[:40]!r}"] += 1
-            return
+            window.advance(window.at + 1)
+            if another := window.match(_WRAPPED_LIST):  # the next list of the object
+                window.advance(another.end())
+            elif window.mark() in ("[", "{"):
+                notes["behind the end of a list, read as well"] += 1
+                window.advance(window.at + (window.mark() == "["))
+            else:
+                if rest := window.text[window.at :].strip("}] \t\r\n,;"):
+                    notes[f"text behind the end of the list left out: {_printable(repr(rest[:40]))}"] += 1
+                return
 
 
 class _Window:
@@ -370,16 +318,16 @@ class _Window:
             self._more()
         self.advance(start)
 
-    def mark(self):
-        """The next character that is neither white space nor a comma; "" at the end of the file."""
-        pattern = re.compile("[\\s,\ufeff]*")
-        while True:
-            self.advance(pattern.match(self.text, self.at).end())
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if self.ended:
-                return ""
-            self._more()
+    def _more(self):
+        """Drop what is done and read on; twice as much each time, so that a long entry is not decoded over and over."""
+        chunk = self.file.read(max(CHUNK, len(self.text) - self.at))
+        self.ended = not chunk
+        self.text, self.at = self.text[self.at :] + chunk, 0
+
+    def advance(self, to):
+        """Move to `to`, counting lines."""
+        self.line += self.text.count("\n", self.at, to)
+        self.at = to
 
     def match(self, pattern):
         """The match of a pattern here, in the next thousand characters."""
@@ -387,34 +335,31 @@ class _Window:
             self._more()
         return pattern.match(self.text, self.at)
 
-    def take(self, known):
-        """(value, "", "") of the entry that begins here, or (None, fault, its raw text); moves behind it."""
+    def mark(self):
+        """The next character that is neither white space nor a comma; "" at the end of the file."""
+        pattern = re.compile("[\\s,\ufeff]*")
         while True:
-            try:
-                value, end = _json(self.text, self.at)
-            except (ValueError, RecursionError) as error:
-                # The fault may only be that the window ends here.
-                edge = getattr(error, "pos", 0) >= len(self.text) - _ESCAPE or str(error).startswith("Unterminated")
-                if self.ended or not edge:
-                    return None, _not_json(error, where=False), self._skip(known)
-            else:
-                if end < len(self.text) or self.ended:  # at the edge, 12 may be the beginning of 123
-                    raw = self.text[self.at : end]
-                    self._remember_opening()
-                    self.advance(end)
-                    return (None, _NUL, raw) if "\0" in raw else (value, "", "")
+            self.advance(pattern.match(self.text, self.at).end())
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
             self._more()
 
-    def advance(self, to):
-        """Move to `to`, counting lines."""
-        self.line += self.text.count("\n", self.at, to)
-        self.at = to
-
-    def _more(self):
-        """Drop what is done and read on; twice as much each time, so that a long entry is not decoded over and over."""
-        chunk = self.file.read(max(CHUNK, len(self.text) - self.at))
-        self.ended = not chunk
-        self.text, self.at = self.text[self.at :] + chunk, 0
+    def take(self, known):
+        """(value, "", "") of the entry that begins here, or (None, reason, its raw text); moves behind it."""
+        while True:
+            try:
+                value, end = _decode(self.text, self.at)
+            except (ValueError, RecursionError) as error:
+                # The fault may only be that the window ends here: a pair of \uXXXX is valid as a whole only.
+                edge = getattr(error, "pos", 0) >= len(self.text) - 12 or str(error).startswith("Unterminated")
+                if self.ended or not edge:
+                    return None, _not_json(error), self._skip(known)
+            else:
+                if end < len(self.text) or self.ended:  # at the edge, 12 may be the beginning of 123
+                    self._remember_opening()
+                    self.advance(end)
+                    return value, "", ""
+            self._more()
 
     def _remember_opening(self):
         if (found := _OPENING.match(self.text, self.at)) and len(self._openings) < 1000:
@@ -442,17 +387,14 @@ class _Window:
             if seen and (found[2] in seen or found[2] is None or None in seen):
                 return brace.start()
             try:
-                value, _ = _json(self.text, brace.start())
+                if known(_decode(self.text, brace.start())[0]):
+                    return brace.start()
             except (ValueError, RecursionError):
                 continue
-            if known(value):
-                return brace.start()
         return 0
 
 
-def _not_json(error, where=True):
-    if isinstance(error, RecursionError):
-        return "not JSON (nested too deeply)"
-    if not isinstance(error, json.JSONDecodeError):
-        return f"not JSON ({error})"
-    return f"not JSON ({error.msg} at character {error.pos + 1})" if where else f"not JSON ({error.msg})"
+def _not_json(error, where=""):
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg}{where})"
+    return "not JSON (nested too deeply)" if isinstance(error, RecursionError) else f"not JSON ({error})"
