@@ -15,6 +15,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 (an older Python can't even import
     )
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -33,6 +34,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from . import common, models, profiles, teacher
 from .common import CourseError
+from .faults import Faulty, explained
 
 # Profile laptop. disk: model cache and runs; memory: of the machine; free memory: training's peak with some room.
 NEEDS_GIB = {"disk": 3.0, "memory": 4.0, "free memory": 2.0}
@@ -303,34 +305,39 @@ def loopback(address: str = "127.0.0.1") -> Finding:
 
 
 def proxy() -> Finding:
-    """Look whether a proxy that is set answers, and leaves this machine's own addresses alone."""
+    """Look whether the proxies that are set answer, and leave this machine's own addresses alone.
+
+    With the embedded teacher all of that is good to know, and nothing that must be mended: it is asked without a proxy.
+    """
     named = {scheme: url for scheme, url in getproxies().items() if scheme in ("http", "https", "all")}
-    addresses = set()
+    if not named:
+        return Finding("none set")
+    addresses, troubles = set(), []
     try:
         for url in named.values():
             parts = urlsplit(url if "://" in url else f"http://{url}")
             # without the password that it may carry
             addresses.add((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)))
     except ValueError:
-        remedy = (
-            "HTTP_PROXY and HTTPS_PROXY look like http://host:port; in a password write @ as %40, : as %3A, # as %23."
-        )
-        return Finding("an address that can't be read", remedy)
-    if not addresses:
-        return Finding("none set")
-    remedy = note = ""
+        troubles.append("One can't be read. They look like http://host:port; in a password write @ as %40, # as %23.")
     for host, port in sorted(addresses):
         try:
             socket.create_connection((host, port), timeout=SECONDS).close()
         except OSError:
-            remedy = f"Nothing answers at {host}:{port}: mend HTTP_PROXY and HTTPS_PROXY, or unset them."
+            troubles.append(
+                f"Nothing answers at {host}:{port}: mend HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, or unset them."
+            )
+    if any(url.startswith("socks") for url in named.values()) and not importlib.util.find_spec("socksio"):
+        troubles.append("For a socks proxy write socks5://host:port, and `pip install socksio`.")
     if {"http", "all"} & set(named) and not proxy_bypass("127.0.0.1"):
-        note = (
-            "It also takes what is meant for this machine itself. The embedded teacher does without it; for an "
-            "endpoint of your own on this machine, and for notebook 08, add 127.0.0.1,localhost to NO_PROXY (in a "
-            "cell: `%env NO_PROXY=127.0.0.1,localhost`)."
+        troubles.append(
+            "What is meant for this machine itself takes that way too, as in notebook 08: add 127.0.0.1,localhost to "
+            "NO_PROXY (in a cell: `%env NO_PROXY=127.0.0.1,localhost`)."
         )
-    return Finding(", ".join(f"{host}:{port}" for host, port in sorted(addresses)), remedy, note)
+    value, trouble = ", ".join(f"{host}:{port}" for host, port in sorted(addresses)), " ".join(troubles)
+    if teacher.choice()[0] == "embedded":
+        return Finding(value, note=trouble and f"{trouble} The embedded teacher does without a proxy.")
+    return Finding(value, trouble)
 
 
 def endpoint(ask: bool = False) -> Finding | None:
@@ -346,17 +353,34 @@ def endpoint(ask: bool = False) -> Finding | None:
     try:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             asked = teacher.from_env()
-        if ask:
-            with asked.blocking_client(max_retries=0, timeout=30) as client, teacher.explained(asked):
-                message = {"role": "user", "content": "Hello"}
-                client.chat.completions.create(model=asked.model, messages=[message], max_tokens=1)
-    except openai.OpenAIError as error:
+            if ask:
+                _ask_for_a_token(asked)
+    except (openai.OpenAIError, Faulty) as error:
         text = str(error).splitlines()[0]
         return Finding(text, "Is BAIZE_TEACHER_URL right, up to and with /v1? Else try again later.")
     notes = said.getvalue().splitlines()[1:]
     if asked.api_key and not ask:
         notes.append("Whether the key has credit shows only at a request: doctor.report(ask=True) sends a tiny one.")
     return Finding(f"answers: {sentence}", note=" ".join(notes))
+
+
+def _ask_for_a_token(asked):
+    """One request; again where the endpoint refuses a parameter that it can do without."""
+    import openai
+
+    from .budget import Tokens
+    from .client import read_completion
+
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+    with asked.blocking_client(max_retries=0, timeout=30) as client, explained(asked):
+        for left in (3, 2, 1, 0):
+            sent = asked.adapted("chat", body)
+            try:
+                read_completion(client.chat.completions.create(model=asked.model, **sent), Tokens(64, 2048))
+                return
+            except openai.APIStatusError as error:
+                if not left or not asked.learn(error, sent):
+                    raise
 
 
 # --- the embedded model in the user's cache

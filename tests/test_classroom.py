@@ -20,7 +20,7 @@ from classroom import MOST_TOKENS, Refusal, Room, Upstream, read_completion
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import selfchat, teacher
-from baize_nb.budget import Tokens
+from baize_nb.budget import Tokens, worst_case
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 
@@ -278,7 +278,7 @@ def test_an_answer_that_is_broken_off_is_charged_and_frees_its_place(embedded):
         ("/v1/completions", None, None, 405, "Method Not Allowed"),
         ("/v1/completions", None, b"{", 400, "no JSON"),
         ("/v1/completions", None, {"prompt": "a", "model": "gpt-9"}, 404, "no model 'gpt-9'"),
-        ("/v1/chat/completions", None, {"messages": HELLO, "n_predict": 9999}, 400, "field 'n_predict'"),
+        ("/v1/chat/completions", None, {"messages": HELLO, "n_predict": 9999}, 400, "does not support 'n_predict'"),
     ],
 )
 def test_refusals_have_the_form_of_openai(path, key, body, status, said):
@@ -323,30 +323,52 @@ def test_many_choices_count_many_times():
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "seen", "said"),
+    ("status", "words", "seen", "said"),
     [
-        (401, "invalid_api_key", 503, "Tell your instructor"),
-        (429, "insufficient_quota", 503, "Tell your instructor"),
-        (429, "rate_limit", 429, "asked too often"),
+        (401, "Incorrect API key sk-real-key", 503, "Tell your instructor"),
+        (403, "Your key may not use this model: sk-real-key", 503, "Tell your instructor"),
+        (429, "You exceeded your current quota", 503, "Tell your instructor"),
+        (404, "The model `m` does not exist", 503, "Tell your instructor"),
+        (429, "Slow down", 429, "asked too often"),
         (500, "oh", 503, "has a fault"),
-        (400, "context", 400, "the prompt is too long"),
+        (400, "the prompt is too long", 400, "the prompt is too long"),
+        (403, "Your input was flagged by moderation", 403, "flagged by moderation"),
+        (400, "The response was filtered by the content management policy", 400, "content management policy"),
+        (403, "<html><title>Blocked</title> by the school's firewall</html>", 503, "has a fault"),
+        (200, "<html><title>Log in</title></html>", 503, "does not answer"),
+        (200, "", 503, "does not answer"),
     ],
 )
-def test_faults_of_the_teacher_behind_it(status, code, seen, said):
-    """The student is told what concerns them, never the instructor's key; nothing is charged."""
-    body = {"error": {"message": "the prompt is too long" if status == 400 else "sk-real-key", "code": code}}
+@pytest.mark.parametrize("stream", [False, True])
+def test_faults_of_the_teacher_behind_it(status, words, seen, said, stream):
+    """The student is told what concerns them, never the instructor's key, never a page of HTML; nothing is charged."""
+    body = words if words.startswith("<") else json.dumps({"error": {"message": words}} if words else {})
 
     async def scene(upstream):
         model = teacher.Teacher(upstream, "m", "sk-real-key")
         async with room(model) as (_, url, keys), student(url, keys[0]) as client:
             with pytest.raises(openai.APIStatusError) as caught:
-                await client.chat.completions.create(model="m", messages=HELLO)
+                await client.chat.completions.create(model="m", messages=HELLO, stream=stream)
             return caught.value
 
-    with answering(status, json.dumps(body)) as upstream:
+    with answering(status, body) as upstream:
         error = asyncio.run(scene(upstream))
-    assert error.status_code == seen and said in str(error) and "sk-real" not in str(error)
+    assert error.status_code == seen and said in str(error) and "sk-real" not in str(error) and "<" not in str(error)
     assert not files()[1].read_text()
+
+
+@pytest.mark.parametrize("usage", [(0, 0), (7, 0), (0, 3)])
+def test_a_usage_of_zeros_is_not_free(usage):
+    async def answer(path, body):
+        return Answer(completion("Hello!", usage=usage))
+
+    async def scene(upstream):
+        async with room(teacher.Teacher(upstream, "m")) as (_, url, keys), student(url, keys[0]) as client:
+            await client.chat.completions.create(model="m", messages=HELLO, max_tokens=5)
+
+    with serving(answer) as upstream:
+        asyncio.run(scene(upstream))
+    assert used()["student-01"] == sum(worst_case({"messages": HELLO, "max_tokens": 5}))
 
 
 def test_the_students_key_stays_here_and_the_rooms_key_goes_on():

@@ -216,26 +216,33 @@ def test_blocked_port():
     assert "blocked" in finding.value and "firewall" in finding.remedy
 
 
-def test_proxy_that_takes_the_machines_own_addresses(monkeypatch):
-    assert doctor.proxy() == Finding("none set")
-    with answering(404) as url:
-        monkeypatch.setenv("HTTP_PROXY", url.removesuffix("/v1"))
-        finding = doctor.proxy()
-        assert "NO_PROXY" in finding.note and not finding.remedy
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        assert not doctor.proxy().note
-
-
-def test_proxy_that_does_not_answer_or_cannot_be_read(monkeypatch):
-    with closed_port() as port:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@127.0.0.1:{port}")
-        finding = doctor.proxy()
-    assert f"Nothing answers at 127.0.0.1:{port}" in finding.remedy
-    assert not finding.note, "https alone leaves http to this machine alone"
-    assert "secret" not in finding.line("proxy")
-    monkeypatch.setenv("HTTP_PROXY", "http://me:se#cret@proxy.school:3128")
-    line = doctor.proxy().line("proxy")
-    assert "%23" in line and "se#" not in line and "cret" not in line
+@pytest.mark.parametrize(
+    ("proxies", "said"),
+    [
+        ({}, ""),
+        ({"HTTP_PROXY": "http://127.0.0.1:ALIVE"}, "NO_PROXY"),
+        ({"HTTP_PROXY": "http://127.0.0.1:ALIVE", "NO_PROXY": "127.0.0.1,localhost"}, ""),
+        ({"HTTPS_PROXY": "http://me:secret@127.0.0.1:ALIVE"}, ""),  # http to this machine takes another way
+        ({"HTTPS_PROXY": "http://me:secret@127.0.0.1:DEAD"}, "Nothing answers at 127.0.0.1:DEAD"),
+        ({"HTTP_PROXY": "127.0.0.1:DEAD"}, "Nothing answers at 127.0.0.1:DEAD"),
+        ({"ALL_PROXY": "socks://127.0.0.1:ALIVE"}, "pip install socksio"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:DEAD"}, "Nothing answers at 127.0.0.1:DEAD"),
+        ({"HTTP_PROXY": "http://me:se#cret@proxy.school:3128"}, "%23"),
+    ],
+)
+def test_proxies_are_never_in_the_way_of_the_embedded_teacher(monkeypatch, proxies, said):
+    with closed_port() as dead, answering(404) as alive:
+        ports = {"DEAD": str(dead), "ALIVE": alive.removesuffix("/v1").rpartition(":")[2]}
+        for name, port in ports.items():
+            proxies, said = {k: v.replace(name, port) for k, v in proxies.items()}, said.replace(name, port)
+        for name, value in proxies.items():
+            monkeypatch.setenv(name, value)
+        embedded = doctor.proxy()
+        monkeypatch.setenv("BAIZE_TEACHER_URL", "https://example.org/v1")
+        other = doctor.proxy()
+    assert not embedded.remedy and said in embedded.note and bool(embedded.note) == bool(said)
+    assert said in other.remedy and bool(other.remedy) == bool(said)
+    assert "cret" not in embedded.line("proxy") + other.line("proxy"), "a password is never shown"
 
 
 @contextlib.contextmanager
@@ -267,8 +274,7 @@ def asked(monkeypatch):
 def test_wrong_key(asked):
     with answering(401, json.dumps({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}})) as url:
         assert "OPENAI_API_KEY" in asked(url).remedy
-    for key in ("“sk-quoted”", "sk-one\nsk-two"):
-        assert "Copy the key once more" in asked(url, key).remedy
+    assert "Copy the key once more" in asked("http://127.0.0.1:9/v1", "“sk-quoted”").remedy
 
 
 def test_whether_there_is_credit_shows_when_asked_for_a_token(asked):
@@ -277,16 +283,34 @@ def test_whether_there_is_credit_shows_when_asked_for_a_token(asked):
         assert "report(ask=True)" in asked(url).note
         assert "no quota left" in asked(url, ask=True).remedy
     with shop(Answer(completion("Hi", "length"))) as url:
-        assert asked(url, ask=True).remedy == asked(url, ask=True).note == ""
-        assert "has no model 'other'" in asked(url, model="other").remedy
+        assert asked(url, ask=True) == Finding(f"answers: the first model at {url} (BAIZE_TEACHER_URL)")
+        assert "does not list 'other'" in asked(url, model="other").note
+
+
+def test_a_parameter_that_the_endpoint_refuses_is_no_fault(asked):
+    async def answer(path, body):
+        if path.endswith("/models"):
+            return Answer(MODELS.encode())
+        if "max_tokens" in body:
+            said = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+            return Answer({"error": {"message": said, "param": "max_tokens"}}, status=400)
+        return Answer(completion("Hi", "length"))
+
+    with serving(answer) as url:
+        finding = asked(url, ask=True)
+    assert not finding.remedy and "max_completion_tokens is sent instead" in finding.note
 
 
 def test_endpoint_that_is_down_or_another_server(asked):
     with closed_port() as port:
         assert "Nothing answers at" in asked(f"http://127.0.0.1:{port}/v1").remedy
     with answering(404) as url:
-        assert "up to and with /v1" in asked(url).remedy
-    assert "Invalid port" in asked("http://127.0.0.1:port/v1").remedy
+        assert "does not list its models (HTTP 404" in asked(url).remedy
+        assert "up to and with the version" in asked(url, model="m", ask=True).remedy
+    with answering(200, "<html><title>Log in</title></html>") as url:
+        assert "lists no model" in asked(url).remedy
+        assert "web page" in asked(url, model="m", ask=True).line("teacher")
+    assert asked("http://127.0.0.1:port/v1").remedy
 
 
 def test_embedded_teacher_is_not_asked():

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from types import SimpleNamespace
 
 import openai
 import tornado.httpserver
@@ -24,14 +25,16 @@ from accounts import Accounts, Closed, FairQueue, OverBudget, read_accounts
 
 from baize_nb import common, teacher
 from baize_nb.budget import Tokens, worst_case
+from baize_nb.client import read_usage
 from baize_nb.common import CourseError
+from baize_nb.faults import Faulty, kind_of, told
 
 LARGEST = 2**20  # bytes of a request; what a course's model reads is far less
 DEFAULT_TOKENS, MOST_TOKENS = 512, 2048  # of one answer: where the request names no number, and at most
 PATHS = {"messages": "/chat/completions", "prompt": "/completions"}
 # Fields that are not listed are refused: an endpoint may have some that reach further than one student's request.
 SAMPLING = {"temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "stop", "seed", "n"}
-SAMPLING |= {"repeat_penalty"}  # llama.cpp's name
+SAMPLING |= {"repeat_penalty", "reasoning_effort"}  # llama.cpp's name; for models that think
 ANSWER = {"max_tokens", "max_completion_tokens", "stream", "stream_options", "logprobs", "top_logprobs"}
 FIELDS = SAMPLING | ANSWER | {"model", "response_format", "user"}
 
@@ -74,7 +77,7 @@ def read_completion(raw: bytes, kind: str, model: str) -> tuple[dict, Tokens]:
     """
     body = read_body(raw)
     if unknown := sorted(set(body) - {kind, *FIELDS}):
-        raise bad(f"This endpoint does not know the field {unknown[0]!r}.")
+        raise bad(f"Unknown field: this endpoint does not support {unknown[0]!r}.")
     if body.get("model", model) != model:
         raise Refusal(404, "model_not_found", f"There is no model {body['model']!r} here; there is {model!r}.")
     if not isinstance(body.get("stream_options") or {}, dict):
@@ -120,7 +123,13 @@ class Upstream:
     async def reply(self, kind: str, body: dict) -> dict:
         """Get the whole answer. Raises Refusal."""
         with faults():
-            return await self._client.post(PATHS[kind], body=body, cast_to=object)
+            reply = await self._client.post(PATHS[kind], body=body, cast_to=object)
+            if isinstance(reply, dict) and isinstance(reply.get("choices"), list):
+                return reply
+            # A web page, or an error under HTTP 200, as routers send it.
+            error = reply.get("error") if isinstance(reply, dict) else None
+            code = error.get("code") if isinstance(error, dict) else None
+            raise Faulty("no completion", Tokens(), code if isinstance(code, int) else None, error)
 
     async def pieces(self, kind: str, body: dict):
         """Yield the answer piece by piece, as dictionaries; the last one holds the usage. Raises Refusal."""
@@ -129,40 +138,61 @@ class Upstream:
             stream = await self._client.post(
                 PATHS[kind], body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
             )
+            came = False
             async with stream:
                 async for piece in stream:
-                    yield piece
+                    if isinstance(piece, dict):
+                        came = True
+                        yield piece
+            if not came:
+                raise Faulty("no stream", Tokens())
 
     async def template(self, messages) -> dict:
         """Get what llama.cpp's server makes of a chat before its model reads it. Raises Refusal where it is none."""
         beside = str(self._client.base_url).rstrip("/").removesuffix("/v1")
         with faults():
-            return await self._client.post(f"{beside}/apply-template", body={"messages": messages}, cast_to=object)
+            try:
+                reply = await self._client.post(f"{beside}/apply-template", body={"messages": messages}, cast_to=object)
+            except openai.APIStatusError:
+                reply = None
+        if not isinstance(reply, dict):
+            raise Refusal(404, "not_found", "The room's teacher does not show its chat template.")
+        return reply
 
 
 @contextlib.contextmanager
 def faults():
-    """Turn errors of the client into Refusals.
+    """Turn faults of the teacher into Refusals.
 
-    A fault that only the instructor can mend says so, and shows nothing of the instructor's address or key.
+    What lies in the student's text is told in the teacher's own words; a fault that only the instructor can mend says
+    so, and shows nothing of the instructor's address or key.
     """
     try:
         yield
-    except openai.APIStatusError as error:
-        status, code = error.status_code, error.code
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        if status in (400, 404, 413, 422):
-            text = said if isinstance(said, str) else "The room's teacher does not take this request."
-            raise Refusal(status, code or "invalid_request", text) from None
-        if code == "insufficient_quota" or status in (401, 402, 403):
-            text = "The room's teacher refuses the room's own key, or its quota is used up. Tell your instructor."
-            raise Refusal(503, "teacher_unavailable", text) from None
-        if status == 429:
-            text = "The room's teacher is asked too often. Try again in a moment."
-            raise Refusal(429, "rate_limit_exceeded", text) from None
-        raise Refusal(503, "teacher_unavailable", "The room's teacher has a fault. Try again.") from None
-    except (openai.APIError, ValueError):
+    except (openai.APIError, Faulty) as error:
+        raise _refusal(error) from None
+    except Exception as error:
+        # A body that is no JSON, or a stream that broke off: that comes as an error of the HTTP library.
+        if not isinstance(error, ValueError) and not type(error).__module__.startswith("httpx"):
+            raise
         raise Refusal(503, "teacher_unavailable", "The room's teacher does not answer. Try again.") from None
+
+
+def _refusal(error):
+    (status, words, _), kind = told(error), kind_of(error)
+    if kind == "filter":
+        return Refusal(status, "content_filter", words)
+    if kind == "context":
+        return Refusal(400, "context_length_exceeded", words)
+    if kind and kind != "connection":
+        text = "The room's teacher is set up wrongly, or its quota is used up. Tell your instructor."
+        return Refusal(503, "teacher_unavailable", text)
+    if status == 429:
+        return Refusal(429, "rate_limit_exceeded", "The room's teacher is asked too often. Try again in a moment.")
+    if status in (400, 422) and not words.startswith("a web page"):
+        return Refusal(status, getattr(error, "code", None) or "invalid_request", words)
+    what = "has a fault" if status else "does not answer"
+    return Refusal(503, "teacher_unavailable", f"The room's teacher {what}. Try again.")
 
 
 class Room:
@@ -282,7 +312,7 @@ class Completion(Answer):
                     await self._stream(body)
                 else:
                     reply = await self.room.upstream.reply(self.kind, body)
-                    self.used = usage_of(reply) or self.used
+                    self.used = billed(reply, worst)
                     self.write(reply)
             except Refusal:
                 self.used = Tokens()
@@ -299,7 +329,7 @@ class Completion(Answer):
         try:
             async for piece in self.room.upstream.pieces(self.kind, body):
                 written += 1
-                self.used = usage_of(piece) or Tokens(self.used.prompt, written)
+                self.used = billed(piece, Tokens(self.used.prompt, written))
                 if piece.get("choices") or wanted:
                     await self._event(json.dumps(piece, ensure_ascii=False))
             await self._event("[DONE]")
@@ -313,11 +343,13 @@ class Completion(Answer):
         await self.flush()
 
 
-def usage_of(reply) -> Tokens | None:
-    """Read the Tokens that an answer says it took; None where it says nothing."""
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    return Tokens(*counts) if counts and all(isinstance(count, int) for count in counts) else None
+def billed(reply: dict, fallback: Tokens) -> Tokens:
+    """Read the Tokens that an answer took; `fallback` where it says nothing, or what can't be: zeros are not free."""
+    usage = json.loads(json.dumps(reply.get("usage")), object_hook=lambda entries: SimpleNamespace(**entries))
+    choices = [choice for choice in reply.get("choices") or () if isinstance(choice, dict)]
+    messages = [choice.get("message") or choice.get("delta") or {"content": choice.get("text")} for choice in choices]
+    text = "some" if any(message.get("content") for message in messages) else ""
+    return read_usage(usage, text, fallback)
 
 
 def main(arguments: list[str]) -> int:
