@@ -14,7 +14,7 @@ import numpy
 import pytest
 import run_notebooks
 
-from baize_nb import corpus, evaluation, seeds
+from baize_nb import corpus, judging, seeds
 from baize_nb.corpus import cleaning
 
 POOL = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, n in (("a", 240), ("b", 240), ("c", 30)) for i in range(n)]
@@ -157,7 +157,7 @@ def changes_its_input(parts):
     return SOLUTIONS["08_scaling_out"]["merge"](parts)
 
 
-NAMES = {"Fraction": Fraction, "evaluation": evaluation, "cleaning": cleaning, **globals()}
+NAMES = {"Fraction": Fraction, "judging": judging, "cleaning": cleaning, **globals()}
 # (exercise, an answer's source, what its first hint says; "" where it is right). `right` is the solution.
 ANSWERS = [
     ("largest_even", "lambda: 90", ""),
@@ -282,9 +282,9 @@ ANSWERS = [
     ("interval_of", "lambda v, s: bootstrap(v, s, size=4)", "as many numbers as"),
     ("at_equal", "lambda longer, scores: numpy.float64(right(longer, scores))", ""),
     ("at_equal", "lambda longer, scores: mean(scores)", "the plain win rate"),
-    ("at_equal", "lambda longer, scores: 1 / (1 + math.exp(-(f := evaluation.logistic(longer, scores))[0] - f[1] * "
+    ("at_equal", "lambda longer, scores: 1 / (1 + math.exp(-(f := judging.logistic(longer, scores))[0] - f[1] * "
      "mean(longer)))", "at difference 0"),
-    ("at_equal", "lambda longer, scores: evaluation.logistic(longer, scores)[0]", "makes a share of it"),
+    ("at_equal", "lambda longer, scores: judging.logistic(longer, scores)[0]", "makes a share of it"),
     ("best_place", "lambda scores, floor: scores.index(b) if (b := max(scores)) >= floor else None", "leave those"),
     ("best_place", "last_of_equals", "the first one wins"),
     ("best_place", "lambda scores, floor: right(scores, floor + 1)", "is good enough"),

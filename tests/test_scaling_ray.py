@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from baize_nb import common, corpus, seeds, selfchat, teacher
+from baize_nb import common, corpus, models, seeds, selfchat, teacher
 from baize_nb.common import CourseError
-from baize_nb.scaling import cluster, generation, pooled, relay, shards
+from baize_nb.scaling import cluster, pooled, relay, shards
 
 pytestmark = pytest.mark.skipif(not cluster.available(), reason="Ray is not installed")
 SHORT = selfchat.Settings(max_turns=2, answer_tokens=24, question_tokens=16)
@@ -51,29 +51,24 @@ def with_copies():
     return rng.sample([*DIALOGUES, *copies, twice], len(DIALOGUES) + 17)
 
 
-def test_files_have_the_statistics_of_one_corpus(ray, tmp_path, tokenizer):
-    paths = in_files(DIALOGUES, tmp_path)
-    assert corpus.stats(pooled.measure(paths, tokenizer)).equals(corpus.stats(DIALOGUES, tokenizer))
-
-
-def test_files_are_cleaned_as_one_corpus(ray, tmp_path, capfd):
+def test_files_are_measured_and_cleaned_as_one_corpus(ray, tmp_path, capfd):
     mixed = with_copies()
     single = corpus.clean(mixed)
     assert {"exact_duplicate", "near_duplicate", "echo"} <= set(single.counts())
-    paths = in_files(mixed, tmp_path)
+    paths, few, tokenizer = in_files(mixed, tmp_path), DIALOGUES[::3], models.load_tokenizer()
+    assert corpus.stats(pooled.measure(paths)).equals(corpus.stats(mixed))
+    counted = pooled.measure(in_files(few, tmp_path / "few", 2), tokenizer)
+    assert corpus.stats(counted).equals(corpus.stats(few, tokenizer))
     assert pooled.clean(paths, tmp_path / "out") == single.counts()
     kept = [d for path in paths for d in corpus.stream(tmp_path / "out" / path.name)]
     assert kept == single.kept
     lines = [line for path in paths for line in (tmp_path / "out" / f"{path.stem}.removed.jsonl").open()]
     removed = [(r["id"], r["removed_by"], r["why"]) for r in map(json.loads, lines)]
     assert removed == [(r.dialogue.id, r.rule, r.why) for r in single.removed]
+    some = in_files(DIALOGUES[:8], tmp_path / "some", 2)
+    assert pooled.clean(some, tmp_path / "all", rules=()) == {}
+    assert [d for p in some for d in corpus.stream(tmp_path / "all" / p.name)] == DIALOGUES[:8]
     assert "".join(capfd.readouterr()) == "", "Ray says nothing"
-
-
-def test_without_a_copy_and_without_a_rule_all_are_kept(ray, tmp_path):
-    paths = in_files(DIALOGUES[:8], tmp_path, 2)
-    assert pooled.clean(paths, tmp_path / "out", rules=()) == {}
-    assert [d for p in paths for d in corpus.stream(tmp_path / "out" / p.name)] == DIALOGUES[:8]
 
 
 def under_way(path):
@@ -112,7 +107,7 @@ def test_a_killed_worker_loses_nothing_and_pays_nothing_twice(ray, engine, tmp_p
     before, deaths = counter.asked, []
     killer = threading.Thread(target=lambda: deaths.append(kill_a_busy_worker(tmp_path, time.time() - 1)))
     killer.start()
-    made = generation.generate(tmp_path, model, settings=SHORT, concurrency=4)
+    made = shards.generate(tmp_path, model, settings=SHORT, concurrency=4)
     killer.join()
 
     assert deaths[0], "no worker was killed in the middle of its work"
@@ -128,17 +123,17 @@ def test_a_killed_worker_loses_nothing_and_pays_nothing_twice(ray, engine, tmp_p
     assert len(dialogues) == made.dialogues and len(done) + made.failed == len(pool)
 
     after = counter.asked
-    again = generation.generate(tmp_path, model, settings=SHORT)
+    again = shards.generate(tmp_path, model, settings=SHORT)
     assert (again.shards, again.kept, counter.asked) == (0, 3, after), "nothing is asked again"
     assert "".join(capfd.readouterr()) == "", "Ray says nothing, not even of the death"
     with pytest.raises(CourseError, match="other settings"):
-        generation.generate(tmp_path, model, settings=replace(SHORT, answer_tokens=25))
+        shards.generate(tmp_path, model, settings=replace(SHORT, answer_tokens=25))
 
 
 def test_a_shard_that_is_stopped_says_why_and_is_taken_up_again(ray, engine, tmp_path):
     model, _ = engine
     shards.cut([seeds.Seed(f"s{i}", "Why is the sky blue?", "test", "none") for i in range(1)], tmp_path, 1)
     with pytest.raises(CourseError, match=r"1 of 1 shards are not finished; 00000: Budget: .* Run this again"):
-        generation.generate(tmp_path, model, settings=SHORT, budget=selfchat.Budget(tokens=10))
+        shards.generate(tmp_path, model, settings=SHORT, budget=selfchat.Budget(tokens=10))
     assert shards.left(tmp_path) == ["00000"]
-    assert generation.generate(tmp_path, model, settings=SHORT).shards == 1
+    assert shards.generate(tmp_path, model, settings=SHORT).shards == 1

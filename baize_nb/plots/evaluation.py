@@ -34,7 +34,7 @@ def intervals(models: dict, titles: dict):
 def against_length(longer: list, scores: list, intercept: float, slope: float):
     """Draw verdicts over the difference in length, and the fitted chance of a win, marked at no difference.
 
-    longer : differences in words. scores : 1, ½ or 0. intercept, slope : of the log-odds, see evaluation.logistic.
+    longer : differences in words. scores : 1, ½ or 0. intercept, slope : of the log-odds, see judging.logistic.
     """
     fig, ax = style.figure(7, 2.9)
 

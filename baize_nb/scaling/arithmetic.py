@@ -1,11 +1,13 @@
 """What a corpus will take before it is made: requests, tokens, hours, dollars, bytes, and which limit bites first.
 
-Knows: multiplication. What it multiplies is either measured on a corpus (`per_dialogue`) or a parameter with a name
-(`Endpoint`): look up yours. Does not know: endpoints, files. Built in notebook 08.
+What is multiplied here is either measured on a corpus (`per_dialogue`) or a parameter with a name (`Endpoint`): look
+up yours.
 """
 
 import math
 from dataclasses import dataclass
+
+import pandas as pd
 
 OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (benchmarks/README.md)
 # What the search for near duplicates keeps of a dialogue, by the same page: 1,150,000 streamed took 3.19 GB, 115,000 of
@@ -15,11 +17,7 @@ SEARCH_BYTES = 2_700
 
 @dataclass(frozen=True)
 class PerDialogue:
-    """Means over a corpus.
-
-    requests : sent for one dialogue. prompt_tokens, completion_tokens : read and written by the teacher for it, all
-    its requests together. bytes : of its line of JSON.
-    """
+    """Means over a corpus: requests for one dialogue, tokens of all of them together, bytes of its line of JSON."""
 
     requests: float
     prompt_tokens: float
@@ -27,8 +25,8 @@ class PerDialogue:
     bytes: float
 
 
-def per_dialogue(dialogues):
-    """The means of a corpus as its lines record them (`usage`). Built in notebook 08."""
+def per_dialogue(dialogues) -> PerDialogue:
+    """Return the means of a corpus as its lines record them (`usage`)."""
     sums = {key: sum(d.usage.get(key, 0) for d in dialogues) for key in PerDialogue.__annotations__ if key != "bytes"}
     size = sum(len(d.to_json().encode()) + 1 for d in dialogues)
     return PerDialogue(**{key: total / len(dialogues) for key, total in sums.items()}, bytes=size / len(dialogues))
@@ -38,11 +36,9 @@ def per_dialogue(dialogues):
 class Endpoint:
     """What an endpoint allows and asks for. None: no such limit.
 
-    price               : dollars per million tokens (read, written).
-    dollars_per_hour    : rent of the machine it runs on.
-    written_per_second  : tokens that it writes for all requests together.
-    requests_per_minute, requests_per_day, tokens_per_minute : rate limits; tokens count in and out.
-    queued_tokens       : of a batch: prompt tokens that may wait at a time. Each filling may take `batch_hours`.
+    price              : dollars per million tokens (read, written). dollars_per_hour : rent of the machine it runs on.
+    written_per_second : tokens that it writes for all requests together. tokens_per_minute : in and out.
+    queued_tokens      : of a batch: prompt tokens that may wait at a time. Each filling may take a day.
     """
 
     name: str
@@ -53,15 +49,11 @@ class Endpoint:
     requests_per_day: float | None = None
     tokens_per_minute: float | None = None
     queued_tokens: float | None = None
-    batch_hours: float = 24.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `dialogues` take at one endpoint.
-
-    hours : {limit: hours that it alone would take}; the longest decides. usd : tokens and rent together.
-    """
+    """What `dialogues` take at one endpoint. hours : {limit: hours that it alone would take}. usd : rent included."""
 
     endpoint: str
     dialogues: int
@@ -72,45 +64,38 @@ class Plan:
     usd: float
 
     @property
-    def limit(self):
+    def limit(self) -> str:
         """The limit that bites: the one that takes longest."""
         return max(self.hours, key=self.hours.get)
 
     @property
-    def longest(self):
+    def longest(self) -> float:
         """Hours until the last dialogue, where nothing but the limits costs time."""
         return self.hours[self.limit]
 
 
-def plan(dialogues, per, endpoint):
-    """The `Plan` of making so many dialogues, each of which takes `per`. Built in notebook 08."""
+def plan(dialogues: int, per: PerDialogue, endpoint: Endpoint) -> Plan:
+    """Plan the making of so many dialogues, each of which takes `per`."""
     requests, read, written = (dialogues * n for n in (per.requests, per.prompt_tokens, per.completion_tokens))
-    hours = _hours(requests, read, written, endpoint)
+    hours = {}
+    if endpoint.requests_per_minute:
+        hours["requests a minute"] = requests / endpoint.requests_per_minute / 60
+    if endpoint.requests_per_day:
+        hours["requests a day"] = requests / endpoint.requests_per_day * 24
+    if endpoint.tokens_per_minute:
+        hours["tokens a minute"] = (read + written) / endpoint.tokens_per_minute / 60
+    if endpoint.written_per_second:
+        hours["tokens written"] = written / endpoint.written_per_second / 3600
+    if endpoint.queued_tokens:
+        hours["batch queue"] = math.ceil(read / endpoint.queued_tokens) * 24
+    hours = hours or {"none": 0.0}
     rent = endpoint.dollars_per_hour * max(hours.values())
     usd = (read * endpoint.price[0] + written * endpoint.price[1]) / 1e6 + rent
     return Plan(endpoint.name, dialogues, requests, read, written, hours, usd)
 
 
-def _hours(requests, read, written, endpoint):
-    """{limit: hours} of the limits that an endpoint has; without any, the time is nobody's guess: 0."""
-    found = {}
-    if endpoint.requests_per_minute:
-        found["requests a minute"] = requests / endpoint.requests_per_minute / 60
-    if endpoint.requests_per_day:
-        found["requests a day"] = requests / endpoint.requests_per_day * 24
-    if endpoint.tokens_per_minute:
-        found["tokens a minute"] = (read + written) / endpoint.tokens_per_minute / 60
-    if endpoint.written_per_second:
-        found["tokens written"] = written / endpoint.written_per_second / 3600
-    if endpoint.queued_tokens:
-        found["batch queue"] = math.ceil(read / endpoint.queued_tokens) * endpoint.batch_hours
-    return found or {"none": 0.0}
-
-
-def table(plans):
-    """Plans as a DataFrame, a row each: dialogues, endpoint, requests, tokens, dollars, hours, and the limit."""
-    import pandas as pd
-
+def table(plans) -> pd.DataFrame:
+    """Return plans as a table, a row each: dialogues, endpoint, requests, tokens, dollars, time, and the limit."""
     rows = [
         {
             "dialogues": f"{p.dialogues:,}",
@@ -127,15 +112,16 @@ def table(plans):
     return pd.DataFrame(rows).set_index(["dialogues", "endpoint"])
 
 
-def duration(hours):
-    """Hours as people say them: "40 minutes", "3.5 hours", "12 days", "4.1 years"."""
-    for unit, size in (("years", 24 * 365), ("days", 48)):
-        if hours >= size:
-            return f"{hours / (24 if unit == 'days' else size):,.1f} {unit}"
+def duration(hours: float) -> str:
+    """Say hours as people do: "40 minutes", "3.5 hours", "12 days", "4.1 years"."""
+    if hours >= 24 * 365:
+        return f"{hours / 24 / 365:,.1f} years"
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
     return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
 
 
-def space(dialogues, per):
-    """{what: bytes} that so many dialogues take: on the disk, as objects in memory, streamed."""
+def space(dialogues: int, per: PerDialogue) -> dict[str, float]:
+    """Return {what: bytes} that so many dialogues take: on the disk, as objects in memory, streamed."""
     sizes = {"JSON lines, on disk": per.bytes, "objects, in memory": OBJECT_BYTES, "streamed, in memory": SEARCH_BYTES}
     return {what: dialogues * size for what, size in sizes.items()}

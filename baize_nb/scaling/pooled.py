@@ -1,7 +1,5 @@
-"""Statistics and cleaning of a corpus in many files as Ray Data, with the results that one machine has.
-
-Knows: what can be done file by file, and what has to meet. Does not know: rules, sketches, similarity, tables: those
-are the functions of `corpus`, called on parts. Built in notebook 08.
+"""Statistics and cleaning of a corpus in many files as Ray Data: the functions of `corpus`, called on parts, with the
+results that one machine has.
 
 A file is read where it is needed. Between machines travel counts, sketches (256 bytes a dialogue) and the dialogues
 that may be copies. The calling process keeps the pairs of likely copies, and a line for each dialogue removed.
@@ -10,6 +8,8 @@ that may be copies. The calling process keeps the pairs of likely copies, and a 
 import pickle
 from collections import Counter
 from pathlib import Path
+
+import numpy as np
 
 from .. import common, corpus
 from ..common import CourseError
@@ -20,8 +20,8 @@ PARTS = 16  # into which the bands are dealt: each has to fit into the memory of
 _FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
 
 
-def measure(paths, tokenizer=None):
-    """`corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
+def measure(paths, tokenizer=None) -> Measures:
+    """Return `corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
 
     paths : files that `corpus.stream` reads, on a disk that all machines see. The vocabulary's growth depends on which
     words all files before had, so no file can count it for itself. Raises CourseError for a record that is no dialogue.
@@ -32,12 +32,12 @@ def measure(paths, tokenizer=None):
 
 
 def _measure(row, tokenizer):
-    dialogues = [dialogue for _, dialogue in _dialogues(row)]
-    return {"file": row["file"], "measures": pickle.dumps(corpus.measure(dialogues, tokenizer))}
+    measures = corpus.measure([dialogue for _, dialogue in _dialogues(row)], tokenizer)
+    return {"file": row["file"], "measures": pickle.dumps(measures)}
 
 
-def merge(parts):
-    """One `Measures` of several, in their order: everything in it is a sum. Built in notebook 08."""
+def merge(parts) -> Measures:
+    """Return one `Measures` of several, in their order: everything in it is a sum."""
     whole = Measures(all(part.with_tokens for part in parts))
     for part in parts:
         for mine, more in ((whole.sides, part.sides), (whole.by_turn, part.by_turn)):
@@ -49,25 +49,20 @@ def merge(parts):
     return whole
 
 
-def clean(paths, out, rules=corpus.RULES, duplicates=0.7):
-    """`corpus.clean` of many files as one corpus, in their order. Returns {rule: dialogues removed}, the busiest first.
+def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
+    """Do `corpus.clean` to many files as one corpus, in their order; return {rule: dialogues removed}, busiest first.
 
     out : folder for `<name>.parquet`, what is kept of each file, and `<name>.removed.jsonl`, what is not, and why.
-    rules, duplicates : as for `corpus.clean`, which decides here as well: about each dialogue in its file, and about
-    the copies among those that may be copies of each other.
+    rules : as for `corpus.clean`, which decides here as well: about each dialogue in its file, and about the copies
+    among those that may be copies of each other.
     """
     ray = cluster.need()
     files = _files(ray, paths)
     looked = files.flat_map(_look, fn_kwargs={"rules": rules}, num_cpus=1).materialize()
     removed = {row["place"]: (row["rule"], row["why"]) for row in looked.iter_rows() if row["rule"]}
-    if duplicates is not None:
-        removed |= _copies(files, looked, duplicates)
-    told = {"out": str(Path(out).absolute()), "removed": removed}
-    files.map(_write, fn_kwargs=told, num_cpus=1).materialize()
-    counts = {}
-    for rule, _ in removed.values():
-        counts[rule] = counts.get(rule, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    removed |= _copies(files, looked)
+    files.map(_write, fn_kwargs={"out": str(Path(out).absolute()), "removed": removed}, num_cpus=1).materialize()
+    return dict(Counter(rule for rule, _ in removed.values()).most_common())
 
 
 def _files(ray, paths):
@@ -104,41 +99,36 @@ def _look(row, rules):
     return rows
 
 
-def _copies(files, looked, threshold):
+def _copies(files, looked):
     """{place: (rule, why)} of the copies. Who may be a copy of whom is told by a band that two sketches share."""
     bands = looked.map_batches(_deal, batch_format="numpy")
-    pairs = bands.groupby("part", num_partitions=PARTS).map_groups(_pairs, batch_format="numpy").take_all()
+    pairs = bands.groupby("part", num_partitions=PARTS).map_groups(_neighbours, batch_format="numpy").take_all()
     groups = connected([(row["one"], row["other"]) for row in pairs])
     if not groups:
         return {}
     candidates = files.flat_map(_fetch, fn_kwargs={"groups": groups}, num_cpus=1)
-    told = {"fn_kwargs": {"threshold": threshold}, "batch_format": "numpy"}
-    decided = candidates.groupby("group", num_partitions=PARTS).map_groups(_decide, **told).take_all()
+    decided = candidates.groupby("group", num_partitions=PARTS).map_groups(_decide, batch_format="numpy").take_all()
     return {row["place"]: (row["rule"], row["why"]) for row in decided if row["rule"]}
 
 
 def _deal(batch):
     """A row for each band of each sketch, dealt by the band: equal ones get into the same part."""
-    import numpy as np
-
     there = [i for i, bands in enumerate(batch["bands"]) if len(bands)]
     bands = np.array([batch["bands"][i] for i in there], np.int64).reshape(len(there), -1)
     places = np.repeat(batch["place"][there], bands.shape[1])
     return {"part": bands.ravel() % PARTS, "band": bands.ravel(), "place": places}
 
 
-def _pairs(part):
-    """Neighbours among the dialogues that have a band in common: enough to link all of them."""
-    import numpy as np
-
+def _neighbours(part):
+    """Pairs of neighbours among the dialogues that have a band in common: enough to link all of them."""
     order = np.lexsort((part["place"], part["band"]))
     band, place = part["band"][order], part["place"][order]
     same = np.flatnonzero(band[1:] == band[:-1])
     return {"one": place[same], "other": place[same + 1]}
 
 
-def connected(pairs):
-    """{place: the smallest place that pairs lead to}, for every place in a pair."""
+def connected(pairs) -> dict[int, int]:
+    """Return {place: the smallest place that pairs lead to} for every place in a pair."""
     root = {}
 
     def find(place):
@@ -154,17 +144,15 @@ def connected(pairs):
 
 def _fetch(row, groups):
     """The dialogues of a file that may be copies, with the group they are in."""
-    found = ((place, dialogue) for place, dialogue in _dialogues(row) if place in groups)
-    return [{"group": groups[place], "place": place, "dialogue": d.to_json()} for place, d in found]
+    placed = _dialogues(row)
+    return [{"group": groups[p], "place": p, "dialogue": d.to_json()} for p, d in placed if p in groups]
 
 
-def _decide(group, threshold):
+def _decide(group):
     """What `corpus.clean` says about a group, in the order of the corpus: whom it compares are all in it."""
-    import numpy as np
-
     order = np.argsort(group["place"])
     dialogues = [corpus.Dialogue.from_json(group["dialogue"][i]) for i in order]
-    removed = {id(r.dialogue): r for r in corpus.clean(dialogues, (), threshold).removed}
+    removed = {id(r.dialogue): r for r in corpus.clean(dialogues, ()).removed}
     verdicts = [removed.get(id(dialogue)) for dialogue in dialogues]
     said = {name: [getattr(v, name) if v else "" for v in verdicts] for name in ("rule", "why")}
     return {"place": group["place"][order], **{name: np.array(texts, object) for name, texts in said.items()}}

@@ -1,7 +1,6 @@
 """An endpoint in front of an endpoint: passes every request on and remembers it, so that anybody can count.
 
-Knows: HTTP. Does not know: who asks, or what is said. For measuring on one machine, not for work: it keeps all it saw.
-Built in notebook 08.
+For measuring on one machine, not for work: it keeps a digest of all that it saw.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ _PASSED_ON = ("Content-Type", "Authorization")
 class Relay:
     """A relay as it runs: `url`, its address up to /v1, and the requests so far."""
 
-    def __init__(self, url):
+    def __init__(self, url: str):
         self.url, self._seen, self._lock = url, [], threading.Lock()
 
     def note(self, path, content):
@@ -28,19 +27,19 @@ class Relay:
             self._seen.append(hashlib.sha256(path.encode() + b"\n" + content).hexdigest())
 
     @property
-    def asked(self):
+    def asked(self) -> int:
         """How many requests arrived."""
         return len(self._seen)
 
     @property
-    def twice(self):
+    def twice(self) -> int:
         """How many of them had arrived before. Each request of `collect` has a random seed of its own in its body."""
         return sum(n - 1 for n in Counter(self._seen).values())
 
 
 @contextlib.contextmanager
-def counting(url):
-    """A relay to the endpoint at `url` (up to and with /v1), as a context manager; yields the `Relay`."""
+def counting(url: str):
+    """Run a relay to the endpoint at `url` (up to and with /v1) as long as the block lasts; yields the `Relay`."""
     # On this machine: a proxy that somebody has set has no business in between.
     opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * url.startswith("http://127.0.0.1"))
 

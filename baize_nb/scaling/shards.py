@@ -1,58 +1,155 @@
-"""Seeds cut into files, and which of them are done: what lets a large job stop and go on, shard by shard.
-
-Knows: the files of a job. Does not know: Ray, dialogues, what is done with a shard.
+"""Seeds cut into files, and self-chat shard by shard on a Ray cluster: a large job that can stop and go on.
 
     <folder>/settings.json            what the dialogues are made with; other settings are refused
     <folder>/seeds/00000.parquet      the seeds of shard 00000
-    <folder>/journals/00000/          the journal of a shard that is under way: see selfchat/journal.py
+    <folder>/journals/00000/          where its dialogues grow: what `selfchat.collect` writes
     <folder>/dialogues/00000.parquet  its dialogues; is there, whole, once the shard is done, and not before
+
+A worker may die at any moment. Ray gives its shard to another worker, whose `collect` finds the journal and goes on:
+what was answered and written down is not asked again. What was under way in that moment is asked once more, at most
+as many requests as the worker had dialogues in flight.
 """
 
+import asyncio
 import json
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .. import common, seeds
+from .. import common, corpus, seeds, selfchat
 from ..common import CourseError
+from ..teacher import Teacher
+from . import cluster
 
 
-def cut(pool, folder, size):
-    """Write seeds to `<folder>/seeds/`, `size` a shard, in order; return the shards' names. Built in notebook 08.
+def cut(pool, folder, size: int) -> list[str]:
+    """Write seeds to `<folder>/seeds/`, `size` a shard, in order; return the shards' names.
 
     Called again with the same seeds it leaves the files alone; with more behind them it adds shards, if the last one
     was full. Raises CourseError where the folder has other seeds.
     """
+    import pyarrow as pa
+    from pyarrow import parquet
+
     pool, folder = list(pool), Path(folder)
     if not pool:
         raise CourseError("There are no seeds to cut into shards. Load or sample some first.")
     parts = {f"{i // size:05d}": pool[i : i + size] for i in range(0, len(pool), size)}
-    if set(names(folder)) - set(parts):
-        raise _others(folder)
-    for name, part in parts.items():
-        path = seeds_path(folder, name)
-        if not path.exists():
-            _write(part, path)
-        elif [s.id for s in seeds.read(path)] != [s.id for s in part]:
-            raise _others(folder)
+    there = {name: seeds_path(folder, name) for name in names(folder)}
+    if set(there) - set(parts) or any(
+        [s.id for s in seeds.read(path)] != [s.id for s in parts[name]] for name, path in there.items()
+    ):
+        raise CourseError(
+            f"{common.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
+            "give the seeds and the size it was begun with."
+        )
+    for name in (name for name in parts if name not in there):
+        with common.atomic_write(seeds_path(folder, name)) as temporary:
+            parquet.write_table(pa.Table.from_pylist([asdict(seed) for seed in parts[name]]), temporary)
     return list(parts)
 
 
-def _write(part, path):
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with common.atomic_write(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist([asdict(seed) for seed in part]), temporary)
+def names(folder) -> list[str]:
+    """Return the names of all shards, in order."""
+    return sorted(path.stem for path in (Path(folder) / "seeds").glob("*.parquet"))
 
 
-def _others(folder):
-    return CourseError(
-        f"{common.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
-        "give the seeds and the size it was begun with."
-    )
+def left(folder) -> list[str]:
+    """Return the names of the shards that are not done: those whose dialogues are not there, whole."""
+    return [name for name in names(folder) if not result_path(folder, name).exists()]
 
 
-def settle(folder, settings):
+def results(folder) -> list[Path]:
+    """Return the paths of the finished shards' dialogues, in order."""
+    return [path for name in names(folder) if (path := result_path(folder, name)).exists()]
+
+
+def seeds_path(folder, name: str) -> Path:
+    """Return where the seeds of a shard lie."""
+    return Path(folder) / "seeds" / f"{name}.parquet"
+
+
+def work_path(folder, name: str) -> Path:
+    """Return the folder in which a shard's dialogues grow."""
+    return Path(folder) / "journals" / name
+
+
+def result_path(folder, name: str) -> Path:
+    """Return where the dialogues of a finished shard lie."""
+    return Path(folder) / "dialogues" / f"{name}.parquet"
+
+
+def workers(folder, since: float = 0.0) -> dict[str, int]:
+    """Return {shard: number of the process that works on it} of the shards that were begun and are not done.
+
+    since : only those begun after that moment (time.time()): a number of an earlier run may be another process's now.
+    """
+    notes = {name: work_path(folder, name) / "worker" for name in left(folder)}
+    fresh = {name: note for name, note in notes.items() if note.exists() and note.stat().st_mtime > since}
+    return {name: int(note.read_text()) for name, note in fresh.items()}
+
+
+@dataclass
+class Generated:
+    """What `generate` did.
+
+    shards, kept : finished by this run, and before. dialogues, failed : seeds of this run's shards that gave one or
+    none. requests : that these shards took, in earlier runs too. workers : processes that finished one.
+    """
+
+    folder: Path
+    shards: int = 0
+    kept: int = 0
+    dialogues: int = 0
+    failed: int = 0
+    requests: int = 0
+    workers: set = field(default_factory=set)
+
+    def __str__(self):
+        return (
+            f"{common.show(self.folder)}: {self.shards} shards made by {len(self.workers)} workers, {self.kept} "
+            f"kept from before; {self.dialogues} dialogues, {self.failed} failed; {self.requests} requests"
+        )
+
+
+def generate(
+    folder, teacher: Teacher, strategy="auto", settings=None, budget=None, limits=None, concurrency: int = 8
+) -> Generated:
+    """Make the dialogues of all shards that are left, on the cluster that this process is connected to.
+
+    folder      : with shards from `cut`, on a disk that all machines of the cluster see.
+    budget      : a Budget for each shard: workers share none.
+    limits      : a Limits for the endpoint as a whole; each worker keeps to its share.
+    concurrency : dialogues under way at a time, all workers together.
+    Run it again after any stop: it goes on. Raises CourseError: Ray is missing, other settings than before, or what
+    stopped a shard (endpoint down, budget spent), after the others are done.
+    """
+    ray = cluster.need()
+    settings, limits = settings or selfchat.Settings(), limits or selfchat.Limits()
+    strategy = selfchat.choose(strategy, teacher)
+    _keep_settings(folder, json.loads(json.dumps(selfchat.settings_record(strategy, teacher, settings))))
+    processes = max(1, int(ray.cluster_resources()["CPU"]))
+    options = {"settings": settings, "budget": budget, "limits": _share(limits, processes), "progress": False}
+    options["concurrency"] = max(1, concurrency // processes)
+    # An engine of one's own stays where it was started: workers are told an address.
+    options |= {"teacher": replace(teacher, engine=None), "strategy": strategy}
+    todo, rows, place = left(folder), [], str(Path(folder).absolute())
+    if todo:  # a block per shard, so that each can fail and be retried by itself
+        data = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
+        data = data.map(_talk, fn_kwargs={"folder": place, "options": options}, num_cpus=1)
+        rows = data.map(_write, fn_kwargs={"folder": place}, num_cpus=1).take_all()
+    stopped = sorted((row["shard"], row["problem"]) for row in rows if row["problem"])
+    if stopped:
+        raise CourseError(
+            f"{len(stopped)} of {len(rows)} shards are not finished; {stopped[0][0]}: {stopped[0][1]} "
+            "The other shards are done. Run this again when it is mended: it goes on from here."
+        )
+    sums = {name: sum(row[name] for row in rows) for name in ("dialogues", "failed", "requests")}
+    kept = len(names(folder)) - len(todo)
+    return Generated(Path(folder), len(rows), kept, **sums, workers={row["worker"] for row in rows})
+
+
+def _keep_settings(folder, settings):
     """Note what a job's dialogues are made with. Raises CourseError where it was begun with something else."""
     path = Path(folder) / "settings.json"
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
@@ -65,41 +162,35 @@ def settle(folder, settings):
         )
 
 
-def names(folder):
-    """Names of all shards, in order."""
-    return sorted(path.stem for path in (Path(folder) / "seeds").glob("*.parquet"))
+def _share(limits, processes):
+    """Each worker's part of an endpoint's limits: they don't talk to each other, and together must keep to them."""
+    whole = {name: getattr(limits, name) for name in ("requests_per_minute", "tokens_per_minute")}
+    return replace(limits, **{name: n and max(1, n // processes) for name, n in whole.items()})
 
 
-def left(folder):
-    """Names of the shards that are not done: those whose dialogues are not there, whole. Built in notebook 08."""
-    return [name for name in names(folder) if not result_path(folder, name).exists()]
+def _talk(row, folder, options):
+    """Stage 1: the shard's seeds become dialogues in its journal. Adds "problem": why it is not finished, or ""."""
+    work = work_path(folder, row["shard"])
+    common.write_text(work / "worker", str(os.getpid()))
+    try:
+        pool = seeds.read(seeds_path(folder, row["shard"]))
+        report = asyncio.run(selfchat.collect(pool, path=work / "corpus.jsonl", **options))
+    except CourseError as error:
+        return row | {"problem": str(error)}
+    return row | {"problem": report.stopped}
 
 
-def seeds_path(folder, name):
-    """Where the seeds of a shard lie."""
-    return Path(folder) / "seeds" / f"{name}.parquet"
-
-
-def work_path(folder, name):
-    """The folder in which a shard's dialogues grow."""
-    return Path(folder) / "journals" / name
-
-
-def result_path(folder, name):
-    """Where the dialogues of a finished shard lie."""
-    return Path(folder) / "dialogues" / f"{name}.parquet"
-
-
-def results(folder):
-    """Paths of the finished shards' dialogues, in order."""
-    return [result_path(folder, name) for name in names(folder) if result_path(folder, name).exists()]
-
-
-def workers(folder, since=0.0):
-    """{shard: number of the process that works on it} of the shards that were begun and are not done.
-
-    since : only those begun after that moment (time.time()): a number of an earlier run may be another process's now.
-    """
-    notes = {name: work_path(folder, name) / "worker" for name in left(folder)}
-    fresh = {name: note for name, note in notes.items() if note.exists() and note.stat().st_mtime > since}
-    return {name: int(note.read_text()) for name, note in fresh.items()}
+def _write(row, folder):
+    """Stage 2: a finished journal becomes the shard's parquet file, whole, in the order of its seeds. Adds counts."""
+    counts = {"dialogues": 0, "failed": 0, "requests": 0, "worker": os.getpid()}
+    if row["problem"]:
+        return row | counts
+    journal = work_path(folder, row["shard"]) / "corpus.jsonl"
+    order = {seed.id: place for place, seed in enumerate(seeds.read(seeds_path(folder, row["shard"])))}
+    made = sorted(corpus.read(journal), key=lambda d: order[d.id])
+    failures = list(common.read_jsonl(selfchat.failures_path(journal)))
+    usages = [d.usage for d in made] + [failure["usage"] for failure in failures]
+    counts["dialogues"], counts["failed"] = len(made), len({f["id"] for f in failures} - {d.id for d in made})
+    counts["requests"] = sum(usage.get("requests", 0) for usage in usages)
+    corpus.write_parquet(made, result_path(folder, row["shard"]))
+    return row | counts

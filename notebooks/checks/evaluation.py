@@ -5,7 +5,7 @@ from collections import Counter
 from numbers import Real
 from statistics import mean
 
-from baize_nb import evaluation
+from baize_nb import judging
 
 from . import Wrong, call, exercise
 
@@ -96,12 +96,12 @@ PLAIN = "that is the plain win rate: the fit has to take the length out of it."
 
 
 @exercise(
-    "intercept, slope = evaluation.logistic(longer, scores); the log-odds of a win are intercept + slope · longer.",
+    "intercept, slope = judging.logistic(longer, scores); the log-odds of a win are intercept + slope · longer.",
     "put longer = 0 in, and turn log-odds x into a share by 1 / (1 + math.exp(-x)).",
 )
 def length_controlled(answer):
-    """Exercise 3. answer(longer, scores) must give the win rate at equal length, by evaluation.logistic."""
-    right = 1 / (1 + math.exp(-evaluation.logistic(LONGER, SCORES)[0]))
+    """Exercise 3. answer(longer, scores) must give the win rate at equal length, by judging.logistic."""
+    right = 1 / (1 + math.exp(-judging.logistic(LONGER, SCORES)[0]))
     found = call(answer, list(LONGER), list(SCORES), hint="return one number, from 0 to 1.")
     if not isinstance(found, Real):
         raise Wrong(f"it should return a number, it returned {found!r}.", "return one number, from 0 to 1.")

@@ -3,7 +3,7 @@
 import math
 import random
 
-from baize_nb import evaluation
+from baize_nb import judging
 
 
 def two_orders(a_first, b_first):
@@ -19,5 +19,5 @@ def interval_of(values, statistic):
 
 def at_equal(longer, scores):
     """Exercise 3: the fitted chance of a win at no difference in length."""
-    intercept, _ = evaluation.logistic(longer, scores)
+    intercept, _ = judging.logistic(longer, scores)
     return 1 / (1 + math.exp(-intercept))

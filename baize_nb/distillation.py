@@ -1,0 +1,185 @@
+"""Self-distillation with feedback: a model answers several times, and the best answers train it further.
+
+Source: Baize (arXiv 2304.01196) describes it for its later versions; its code was never released.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from . import common, corpus, evaluation, judging, seeds
+from .corpus import Dialogue
+from .corpus.cleaning import role_marker
+from .seeds import Seed
+from .teacher import Teacher
+from .text import contained, content_words, repeated_share, words
+
+MADE_BY = "baize_nb.distillation (notebook 07)"
+
+# ---- several replies to each question ----
+
+
+class Candidate(NamedTuple):
+    """One sampled reply.
+
+    id     : the question's id and the candidate's number, "quora-0012/3".
+    prompt : the question's id. question : its text. number : 0, 1, 2 …, also the random seed it was sampled with.
+    text   : the reply. end, tokens : as in evaluation.Reply. model : who wrote it.
+    """
+
+    id: str
+    prompt: str
+    question: str
+    number: int
+    text: str
+    end: str
+    tokens: int
+    model: str
+
+
+def questions(dialogues, n: int, avoid=()) -> list[Seed]:
+    """Return at most n different first questions of a corpus, spread evenly over its sources; deterministic.
+
+    avoid : texts that must not be among them, such as evaluation prompts; case and punctuation make no difference.
+    """
+    taken = {_key(text) for text in avoid}
+    found = []
+    for dialogue in dialogues:
+        text = dialogue.messages[0]["content"]
+        if _key(text) not in taken:
+            taken.add(_key(text))
+            found.append(Seed(dialogue.id, text, dialogue.source, dialogue.license))
+    return seeds.sample(found, min(n, len(found)))
+
+
+def _key(text):
+    return " ".join(words(text))
+
+
+async def sample(
+    teacher: Teacher, tokenizer, asked: list[Seed], times: int, path, sources=(), budget=None, **settings
+) -> list[Candidate]:
+    """Let a tuned model answer each question `times` times, with the random seeds 0, 1, 2 …
+
+    path, budget, settings : as of evaluation.reply, which asks; nothing is sampled twice. sources : for the manifest.
+    """
+    path, found = Path(path), []
+    prompts = [evaluation.Prompt(s.id, "training", [{"role": "user", "content": s.text}]) for s in asked]
+    settings = {"temperature": 1.0, "top_p": 0.95, **settings}  # as the paper samples
+    for number in range(times):
+        replies = await evaluation.reply(teacher, prompts, path, tokenizer, budget, seed=number, **settings)
+        for seed, said in zip(asked, replies, strict=True):
+            about = (f"{seed.id}/{number}", seed.id, seed.text, number)
+            found.append(Candidate(*about, said.text, said.end, said.tokens, teacher.model))
+    counts = {"questions": len(asked), "candidates": len(found)}
+    told = {"model": teacher.model, **settings, "seed": f"0 to {times - 1}"}
+    common.write_manifest(path, MADE_BY, sources=sources, settings=told, counts=counts)
+    return found
+
+
+# ---- a score by simple rules, for where no judge can be believed ----
+
+# What can be seen from outside; nonsense in good form earns all of it. The points are a choice, made to be argued with.
+POINTS = {"stopped": 25, "no marker": 10, "no repetition": 20, "no echo": 15, "on topic": 20, "length": 10}
+SHORT, LONG = 12, 80  # words: a reply between the two has a sensible length
+
+
+def earned(question: str, reply: str, end: str, points=POINTS) -> dict[str, float]:
+    """Return {rule: points}, what a reply earns by each rule. An empty reply earns nothing.
+
+    end    : as in evaluation.Reply. points : what each rule gives at most, {rule: number}; a rule left out gives none.
+    """
+    if not words(reply):
+        return dict.fromkeys(points, 0.0)
+    as_dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": reply}]
+    asked, said = content_words(question).keys(), len(words(reply))
+    shares = {  # 0 … 1
+        "stopped": end == "stop",  # not cut off, and no turn of the human's begun
+        "no marker": end != "marker" and not role_marker(Dialogue("reply", messages=as_dialogue)),  # of any chat format
+        "no repetition": 1 - repeated_share(reply),  # near 0 in a loop
+        "no echo": 1 - contained(reply, question),  # 0 where all runs of three words come from the question
+        # Half of the question's content words are enough.
+        "on topic": min(1.0, 2 * len(asked & content_words(reply).keys()) / len(asked)) if asked else 1.0,
+        "length": min(1.0, said / SHORT, LONG / said),
+    }
+    return {rule: round(most * shares[rule], 1) for rule, most in points.items()}
+
+
+def total(points: dict[str, float]) -> int:
+    """Return a score from 1 to 100, as a judge gives it, of what `earned` says."""
+    return min(100, max(1, round(sum(points.values()))))
+
+
+async def score(candidates, path, scorer="auto", judge: Teacher | None = None, trial=None, budget=None) -> list[dict]:
+    """Score all candidates: {"id", "score", "by", …}, a record for each, also written to `path`.
+
+    score  : 1 to 100, or None where a judge's answer could not be read.
+    scorer : "rules"; "judge", the endpoint `judge`; or "auto": the judge where its `trial` found it credible, else the
+             rules. By rules, a record has the `points` of each; by a judge, what it `said`.
+    budget : a client.Budget for the judge's words. They are kept in judged.jsonl beside `path`: what it was asked once
+             is not asked again.
+    """
+    path = Path(path)
+    if scorer == "judge" or (scorer == "auto" and trial and trial.credible):
+        pairs = [(c.question, c.text) for c in candidates]
+        found = await judging.scores(judge, pairs, path.with_name("judged.jsonl"), budget=budget)
+        about = [{"score": score, "by": judge.model, "said": said} for score, said in found]
+        settings = {"scorer": judge.model, "wording": judging.WORDINGS[0]}
+    else:
+        points = [earned(c.question, c.text, c.end) for c in candidates]
+        about = [{"score": total(found), "by": "rules", "points": found} for found in points]
+        settings = {"scorer": "rules", "points": POINTS}
+    records = [{"id": c.id, **told} for c, told in zip(candidates, about, strict=True)]
+    common.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    read = sum(record["score"] is not None for record in records)
+    _describe(path, settings, ["candidates.jsonl"], candidates=len(records), read=read)
+    return records
+
+
+def _describe(path, settings, made_from, **counts):
+    """The manifest of a stage's file; made_from : names of earlier stages' files, which lie beside it."""
+    sources = [file for name in made_from if (file := path.with_name(name)).is_file()]
+    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
+
+
+# ---- the best of each question, as a corpus to train on ----
+
+FLOOR = 80  # a question whose best has less is left out; by the rules, a reply that was cut off has 75 at most
+
+
+class Choice(NamedTuple):
+    """What is trained on, and what is not. dialogues: [Dialogue]; left_out: [(question's id, its best score)]."""
+
+    dialogues: list
+    left_out: list
+
+
+def best_of(asked: list[Seed], candidates, scores, floor: float = FLOOR) -> Choice:
+    """Choose the best candidate of each question; of equal ones the first sampled.
+
+    scores : as `score` gives them. floor : a question whose best candidate has less is left out, and so is one none of
+    whose scores could be read. A candidate becomes a dialogue of one turn; `model` and `strategy` say who wrote it.
+    """
+    found = {record["id"]: record for record in scores if record["score"] is not None}
+    rivals = {seed.id: [c for c in candidates if c.prompt == seed.id and c.id in found] for seed in asked}
+    chosen, left_out = [], []
+    for seed in asked:
+        best = max(rivals[seed.id], key=lambda c: (found[c.id]["score"], -c.number), default=None)
+        if best is None or found[best.id]["score"] < floor:
+            left_out.append((seed.id, best and found[best.id]["score"]))
+            continue
+        messages = [{"role": "user", "content": seed.text}, {"role": "assistant", "content": best.text}]
+        strategy = f"best of {len(rivals[seed.id])} by {found[best.id]['by']}"
+        about = (seed.id, seed.text, seed.source, seed.license, strategy, best.model)
+        chosen.append(Dialogue(*about, messages, {"completion_tokens": best.tokens}, best.end))
+    return Choice(chosen, left_out)
+
+
+def write_chosen(choice: Choice, path, floor: float = FLOOR) -> Path:
+    """Write the chosen dialogues as a corpus, and the manifest beside it; return the path."""
+    path = Path(path)
+    corpus.write(choice.dialogues, path)
+    settings = {"floor": floor, "strategies": sorted({d.strategy for d in choice.dialogues})}
+    counts = {"chosen": len(choice.dialogues), "left_out": len(choice.left_out)}
+    _describe(path, settings, ["candidates.jsonl", "scores.jsonl"], **counts)
+    return path
