@@ -324,9 +324,7 @@ def proxy() -> Finding:
         try:
             socket.create_connection((host, port), timeout=SECONDS).close()
         except OSError:
-            troubles.append(
-                f"Nothing answers at {host}:{port}: mend HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, or unset them."
-            )
+            troubles.append(f"Nothing answers at {host}:{port}: mend HTTP_PROXY and HTTPS_PROXY, or unset them.")
     if any(url.startswith("socks") for url in named.values()) and not importlib.util.find_spec("socksio"):
         troubles.append("For a socks proxy write socks5://host:port, and `pip install socksio`.")
     if {"http", "all"} & set(named) and not proxy_bypass("127.0.0.1"):
@@ -355,8 +353,8 @@ def endpoint(ask: bool = False) -> Finding | None:
             asked = teacher.from_env()
             if ask:
                 _ask_for_a_token(asked)
-    except (openai.OpenAIError, Faulty) as error:
-        text = str(error).splitlines()[0]
+    except (openai.OpenAIError, Faulty, ValueError) as error:  # the last: a body that is no JSON
+        text = "an answer that is no JSON" if isinstance(error, ValueError) else str(error).splitlines()[0]
         return Finding(text, "Is BAIZE_TEACHER_URL right, up to and with /v1? Else try again later.")
     notes = said.getvalue().splitlines()[1:]
     if asked.api_key and not ask:

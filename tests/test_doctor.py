@@ -309,7 +309,7 @@ def test_endpoint_that_is_down_or_another_server(asked):
         assert "up to and with the version" in asked(url, model="m", ask=True).remedy
     with answering(200, "<html><title>Log in</title></html>") as url:
         assert "lists no model" in asked(url).remedy
-        assert "web page" in asked(url, model="m", ask=True).line("teacher")
+        assert "no JSON" in asked(url, model="m", ask=True).line("teacher")
     assert asked("http://127.0.0.1:port/v1").remedy
 
 
