@@ -1,6 +1,7 @@
 """The canonical form, and that every committed notebook is in it: whole, executed, quiet and nobody's in particular."""
 
 import re
+import runpy
 from pathlib import Path
 
 import nbformat
@@ -98,3 +99,10 @@ class TestCommitted:
     def test_cells_are_short(self, path):
         lengths = sorted(len(c.source.splitlines()) for c in run_notebooks.read(path).cells if c.cell_type == "code")
         assert lengths[-1] <= 25 and lengths[len(lengths) // 2] <= 8
+
+
+def test_notebooks_that_go_on_from_each_other_run_in_one_process_in_their_order():
+    group = runpy.run_path(str(run_notebooks.FOLDER.parent / "conftest.py"))["group"]
+    groups = [group(f"notebooks/{path.name}::Cell 3") for path in COMMITTED]
+    assert groups == ["notebooks 00-05"] * 6 + ["notebooks 06-08"] * 3
+    assert group("tests/test_a.py::test[a::b]") == "tests/test_a.py"
