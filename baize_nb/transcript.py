@@ -8,6 +8,8 @@ from bisect import bisect
 from collections import Counter
 from typing import NamedTuple
 
+from .text import declines, remove_hidden, remove_thoughts
+
 HUMAN = "[|Human|]"
 AI = "[|AI|]"
 MARKERS = {"user": HUMAN, "assistant": AI}
@@ -72,27 +74,37 @@ def _quote_markers(text):
 
 # The parser. The rule for all faults: keep every exchange that is whole, and name everything that is left out.
 
-_ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "ai assistant": "assistant"}
-_NAME = r"(?P<name>human|user|ai[ ]assistant|ai|assistant)"
+# In brackets the names are known in other languages too: a model that writes French may translate its markers.
+_HUMAN = """mensch benutzer nutzer humain utilisateur humano usuario usuário umano utente mens gebruiker människa
+menneske człowiek użytkownik člověk insan kullanıcı manusia pengguna người người·dùng человек пользователь людина
+користувач άνθρωπος إنسان الإنسان المستخدم انسان کاربر אדם משתמש मानव उपयोगकर्ता มนุษย์ ผู้ใช้
+人类 人類 用户 用戶 人間 ユーザー 인간 사람 사용자 ｈｕｍａｎ ｕｓｅｒ"""
+_ASSISTANT = """ki ki-assistent assistent assistentin ia assistant·ia assistente asistente asystent asistan yapay·zeka
+asisten trợ·lý ии ии-ассистент ассистент помощник ші асистент помічник βοηθός المساعد الذكاء·الاصطناعي دستیار עוזר
+सहायक एआई ผู้ช่วย 人工智能 人工智慧 助手 助理 ai助手 アシスタント 인공지능 어시스턴트 ａｉ ａｓｓｉｓｔａｎｔ"""
+_NAME = r"(?P<name>(?P<human>human|user{})|ai[ ]assistant|ai|assistant{})"
+_FOREIGN = ["".join("|" + re.escape(n).replace("·", "[ ]") for n in names.split()) for names in (_HUMAN, _ASSISTANT)]
 _BEFORE = r"^[ \t]*(?:\#{1,6}[ \t]+)?(?P<bold>\*{1,2}|_{1,2})?"
 _FLAGS = re.IGNORECASE | re.MULTILINE | re.VERBOSE
 
-# [Human] [|Human|] 【Human】 **[Human]:** ### [Human]: … but not the link [AI](https://…)
+# [Human] [|Human|] 【Human】 ［人类］ **[Human]:** ### [Human]: … but not the link [AI](https://…) or [AI][1]
 BRACKETED = re.compile(
-    rf"{_BEFORE} [\[【［][|｜]? {_NAME} [|｜]?[\]】］] (?:[:：]?(?P=bold))? [ \t]*[:：]? (?!\()", _FLAGS
+    rf"{_BEFORE} [\[【［][|｜]? {_NAME.format(*_FOREIGN)} [|｜]?[\]】］] (?:[:：]?(?P=bold))? [ \t]*[:：]? (?!\(|\[\d)",
+    _FLAGS,
 )
 # Human: **Human**: **Human:** ### Human: … with a capital: `user: str` is a line of code.
-BARE = re.compile(rf"{_BEFORE} (?-i:(?=[A-Z])) {_NAME} (?: (?P=bold)[:：] | [:：](?P=bold)? )", _FLAGS)
+BARE = re.compile(rf"{_BEFORE} (?-i:(?=[A-Z])) {_NAME.format('', '')} (?: (?P=bold)[:：] | [:：](?P=bold)? )", _FLAGS)
 
 _FENCE = re.compile(r"^[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
-_REFUSAL = re.compile(
-    r"\W*(?:i['’]?m (?:very )?sorry|i am (?:very )?sorry|sorry|unfortunately|as an ai|"
-    r"i (?:can['’]?t|cannot|can not|won['’]?t|will not|am unable|am not able)|i['’]m (?:unable|not able))\b",
-    re.IGNORECASE,
-)
 _INTRODUCTION = re.compile(
     r"(?:sure|certainly|of course|absolutely|okay|ok|here(?:['’]s| is| are)|below is|the following)\b.*[:.!]",
     re.IGNORECASE,
+)
+# Behind a marker or at the start of a line; one that is not closed ends with the text, if nobody speaks after it.
+_THOUGHT = re.compile(
+    r"^([^\n<]{0,30}[\]】］:：][*_]{0,2})?[ \t]*<(think|thinking|thought|reasoning)>"
+    r"(?:.*?</\2>\n?|(?:(?!^[ \t]*[\[【［]).)*\Z)",
+    re.MULTILINE | re.DOTALL | re.IGNORECASE,
 )
 _TALK = r"(?:conversation|transcript|dialogue|dialog|chat)"
 _THE_END = rf"(?:the\s)?(?:end\sof\s(?:the\s|this\s)?{_TALK}|{_TALK}\s(?:ends|ended|has\sended|is\sover)(?:\shere)?)"
@@ -128,11 +140,9 @@ class Parsed(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One turn as it was found. content: what was said; raw: the same with its marker."""
-
     role: str
     content: str
-    raw: str
+    raw: str  # the content with its marker
 
 
 def parse(text: str) -> Parsed:
@@ -147,28 +157,37 @@ def parse(text: str) -> Parsed:
     Text of our own (`render`) is taken apart exactly as it was put together, so parse(render(x)).messages == x.
     """
     if text.startswith(PREAMBLE + HUMAN):
-        turns = _turns(text, list(re.finditer(r"^\[\|(?P<name>Human|AI)\|\]", text, re.MULTILINE)))
+        turns = _turns(text, list(re.finditer(r"^\[\|(?:(?P<human>Human)|AI)\|\]", text, re.MULTILINE)))
         unquoted = [re.sub(r"\[\\(\\*)\|(Human|AI)\|\]", r"[\1|\2|]", turn.content) for turn in turns]
         return _exchanges([turn._replace(content=said) for turn, said in zip(turns, unquoted, strict=True)])
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    whole = text.replace("\r\n", "\n").replace("\r", "\n")
+    said = remove_thoughts(whole)
+    # Thoughts go before markers are looked for: they may rehearse the very format that was asked for.
+    thoughts = [whole[: len(whole) - len(said)], *(m[0][len(m[1] or "") :] for m in _THOUGHT.finditer(said))]
+    cut, text = [(thought.strip(), "a thought") for thought in thoughts if thought], _THOUGHT.sub(r"\1", said)
     marks = _markers(text)
     if not marks:
-        reason = "no role markers" + (": it reads like a refusal" if _REFUSAL.match(text) else "")
-        return Parsed([], 0, reason, [(text.strip(), reason)] if text.strip() else [])
+        reason = "no role markers" + (": it reads like a refusal" if declines(text) else "")
+        return Parsed([], 0, reason, cut + [(text.strip(), reason)] * bool(text.strip()))
     before, turns = text[: marks[0].start()], _turns(text, marks)
-    first, cut = _opening(before, turns[0].role)
+    first, introduction = _opening(before, turns[0].role)
     # A fence that is open before the first marker is put round the whole transcript.
     turns, after = _without_afterword(first + turns, wrapped=len(_FENCE.findall(before)) % 2 == 1)
-    turns, greeting = _without_greeting(turns)
-    return _exchanges(turns, cut + greeting, after)
+    # A first "Hello!" and "How can I help you?" were said by the prompt already.
+    hello = turns[0].role == "user" and _HELLO.fullmatch(turns[0].content) is not None
+    offer = turns[hello] if len(turns) > hello else turns[0]
+    greeting = offer.role == "assistant" and _HOW_CAN_I_HELP.fullmatch(offer.content)
+    greeted = turns[: hello + 1] if greeting else []
+    cut += introduction + [(turn.raw, "a greeting") for turn in greeted]
+    return _exchanges(turns[len(greeted) :], cut, after)
 
 
 def _turns(text, marks):
-    """Turns between role markers. marks: matches with a group `name`, in order."""
+    """Turns between role markers. marks: matches with a group `human`, in order."""
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
-        Turn(_ROLES[mark["name"].lower()], text[mark.end() : end].strip(), text[mark.start() : end].strip())
-        for mark, end in zip(marks, ends, strict=True)
+        Turn("user" if m["human"] else "assistant", text[m.end() : end].strip(), text[m.start() : end].strip())
+        for m, end in zip(marks, ends, strict=True)
     ]
 
 
@@ -207,17 +226,13 @@ def _markers(text):
 
     Where names have brackets, a name without them is no marker: "User:" may well begin a line of an answer.
     """
-    bare, bracketed = _bare(text), list(BRACKETED.finditer(text))
+    bare, bracketed, spelling = list(BARE.finditer(text)), list(BRACKETED.finditer(text)), {}
+    for mark in bare:
+        spelling.setdefault(bool(mark["human"]), mark["name"])
+    # Without brackets: none unless a human speaks, and only in the spelling that came first.
+    bare = [mark for mark in bare if mark["name"] in spelling.values()] if True in spelling else []
     marks = bracketed if _outside(bracketed, _code_blocks(text, bare)) else bare
     return _outside(marks, _code_blocks(text, marks))
-
-
-def _bare(text):
-    """Matches of names without brackets: none unless a human speaks, and only in the spelling that came first."""
-    marks, spelling = list(BARE.finditer(text)), {}
-    for mark in marks:
-        spelling.setdefault(_ROLES[mark["name"].lower()], mark["name"])
-    return [mark for mark in marks if mark["name"] in spelling.values()] if "user" in spelling else []
 
 
 def _outside(marks, blocks):
@@ -282,23 +297,8 @@ def _without_afterword(turns, wrapped):
     return turns, [(after.strip(), "after the transcript")]
 
 
-def _without_greeting(turns):
-    """(turns, cut): without a first "Hello!" and "How can I help you?", which the prompt had said already."""
-    hello = turns[0].role == "user" and _HELLO.fullmatch(turns[0].content) is not None
-    offer = turns[hello : hello + 1]
-    if offer and offer[0].role == "assistant" and _HOW_CAN_I_HELP.fullmatch(offer[0].content):
-        return turns[hello + 1 :], [(turn.raw, "a greeting") for turn in turns[: hello + 1]]
-    return turns, []
-
-
 # Line ends that are none to a parser, but that a model may read as one.
 _LINE_END = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
-# Control characters, surrogates that no file can hold, and what can't be seen: bidirectional controls, zero-width
-# characters, the tag characters in which whole hidden messages have been written.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 _SPECIAL = re.compile(
     r"[<＜](?=[|｜][^\s<>＜＞|｜]*[|｜][>＞])"  # <|im_start|> <|eot_id|> <｜User｜> …
     r"|<(?=/?(?:s|bos|eos|pad|unk|(?:start|end)_of_turn|think|tool_calls?|tool_response)>|</?SYS>>)"
@@ -310,13 +310,13 @@ def escape(text: str, markers: bool = True) -> str:
     """Make text from somewhere else safe to put into a prompt: it can't open a role there. Idempotent.
 
     A space goes into each role marker that begins a line (`[ Human]`, `User :`) and into the special tokens of chat
-    formats (`< |im_start|>`, `< s>`, `[ INST]`). Line ends become "\\n"; control, bidirectional and zero-width
-    characters go, but for U+200C and U+200D: Persian spelling and joined emoji need them. Nothing else is touched.
+    formats (`< |im_start|>`, `< s>`, `[ INST]`). Line ends become "\\n"; hidden characters go, see
+    `text.remove_hidden`. Nothing else is touched.
     This stops tricks with the format. It does not stop plain words ("ignore the above"): no filter does.
 
     markers : False leaves role markers alone, for a whole prompt, whose markers are its own.
     """
-    text = _UNSEEN.sub("", _LINE_END.sub("\n", text))
+    text = remove_hidden(_LINE_END.sub("\n", text))
     if markers:
         text = BRACKETED.sub(lambda m: re.sub(r"[\[【［]", r"\g<0> ", m[0], count=1), text)
         text = BARE.sub(lambda m: re.sub("[:：]", r" \g<0>", m[0], count=1), text)
