@@ -19,11 +19,14 @@ from typing import NamedTuple
 import openai
 
 from . import common, decoding, models, profiles, transcript
+from .client import describe, read_content, read_finish
 from .common import CourseError
 from .decoding import STOPS, StopFilter
+from .faults import explained
 from .finetune.tokens import encode_prompt
-from .teacher import explained
+from .text import remove_thoughts
 
+_OPENS = re.compile(r"\s*(?:<[\w:|]{0,12}|◁[^▷]{0,8})?")  # the beginning of `<think>` and its kin
 _TYPED_MARKER = re.compile(r"\[(?=\|?(?:human|ai)\|?\])", re.IGNORECASE)
 
 
@@ -31,7 +34,7 @@ class ReplyStats(NamedTuple):
     """How a reply went. tokens: sampled; seconds: from the question to the end, reading the prompt included.
 
     end   : "stop" (the model closed its turn by its stop token), "marker" (it began to write the other's turn), "limit"
-            (`max_new_tokens`) or "stopped" (by a person, or by an error).
+            (`max_new_tokens`), "filter" (the endpoint's) or "stopped" (by a person, or by an error).
     first : seconds to the first token; None where none came.
     """
 
@@ -189,7 +192,7 @@ class Conversation:
                 raise ValueError(f'it should be {{"role": "{role}", "content": "…"}}: user and assistant take turns')
             if role == "user" and not line["content"].strip():
                 raise ValueError("the question is empty")
-            if line.get("end", "stop") not in ("stop", "marker", "limit", "stopped"):
+            if line.get("end", "stop") not in ("stop", "marker", "limit", "filter", "stopped"):
                 raise ValueError(f"its `end` is {line['end']!r}")
             found.append({key: line[key] for key in ("role", "content", "end") if key in line})
 
@@ -235,10 +238,10 @@ class Conversation:
         try:
             for text, tokens in pieces:
                 first = first if first is not None else time.perf_counter() - began
-                sampled += tokens
                 if text is None:
-                    end = "stop"
+                    end = "filter" if tokens == "content_filter" else "stop"
                     break
+                sampled += tokens
                 if piece := screen.push(text):
                     yield piece
                 if screen.closed:
@@ -400,23 +403,42 @@ class EndpointSession(Conversation):
     def _write(self, messages):
         """(text, tokens) for each piece that the endpoint sends; the text None where the model closed its turn."""
         kind, body = self._request(messages)
-        counted, finish = 0, None
+        counted, finish, said, shown, thoughts = 0, None, "", "", False
         with contextlib.closing(_stream_chunks(self.teacher, kind, body, self._stopping.is_set)) as chunks:
             for chunk in chunks:
                 usage = getattr(chunk, "usage", None)
-                if chunk.choices:
-                    choice = chunk.choices[0]
-                    finish = choice.finish_reason or finish
-                    if text := (choice.text if kind == "text" else choice.delta.content):
+                for choice in filter(None, chunk.choices or ()):
+                    finish = getattr(choice, "finish_reason", None) or finish
+                    text, thought = read_content(choice if kind == "text" else getattr(choice, "delta", None))
+                    said, thoughts = said + text, thoughts or thought
+                    # What a model thinks is no reply; what may yet become the mark of a thought waits.
+                    visible = said if kind == "text" else "" if _OPENS.fullmatch(said) else remove_thoughts(said)
+                    if len(visible) > len(shown):
                         counted += 1
-                        yield text, 1
-                if usage and usage.completion_tokens:
-                    if usage.prompt_tokens:  # for the next estimate
+                        yield visible[len(shown) :], 1
+                        shown = visible
+                wrote = getattr(usage, "completion_tokens", None)
+                if isinstance(wrote, int) and wrote:
+                    if isinstance(usage.prompt_tokens, int) and usage.prompt_tokens:  # for the next estimate
                         self._tokens_per_byte = usage.prompt_tokens / max(self._bytes(messages), 1)
-                    yield "", usage.completion_tokens - counted  # a piece can be several tokens
-                    counted = usage.completion_tokens
-        if finish == "stop":
-            yield None, 0
+                    yield "", wrote - counted  # a piece can be several tokens
+                    counted = wrote
+        if self._stopping.is_set():
+            return
+        if said != shown and (rest := remove_thoughts(said)[len(shown) :]):
+            yield rest, 1
+            shown += rest
+        end = read_finish(finish)
+        if end == "fault" or (not shown and (thoughts or said != shown)):
+            self.teacher.thinks = self.teacher.thinks or end != "fault"
+            raise CourseError(
+                f"{self.teacher.base_url} broke off its reply ({finish})."
+                if end == "fault"
+                else f"{self.teacher.model} thought up to the token limit and wrote no reply. Ask again: from now on "
+                "room for thoughts is asked for. Or raise max_new_tokens."
+            )
+        if end != "length":
+            yield None, end
 
     def request(self, messages: list[dict]) -> tuple[str, dict]:
         """Return (kind, parameters) of the request for a reply to `messages`: "chat" or "text", and what is sent."""
@@ -442,14 +464,22 @@ def _stream_chunks(teacher, kind, body, stopped):
 
     The request runs in a thread with an event loop of its own. A blocking client could not be stopped while it waits
     for the first word: closing a socket does not wake the thread that reads from it. Cancelling a task does.
-    Raises what went wrong at the endpoint: CourseError where a person can mend it, else openai.APIError.
+    Raises what went wrong at the endpoint as CourseError.
     """
     arrived, loop = queue.SimpleQueue(), asyncio.new_event_loop()
 
     async def fetch():
         async with teacher.client() as client:
             create = (client.chat.completions if kind == "chat" else client.completions).create
-            async with await create(model=teacher.model, stream=True, **body) as stream:
+            while True:
+                adapted = teacher.adapted(kind, body)
+                try:
+                    stream = await create(model=teacher.model, stream=True, **adapted)
+                    break
+                except openai.APIStatusError as error:
+                    if not teacher.learn(error, adapted):
+                        raise
+            async with stream:
                 async for chunk in stream:
                     arrived.put(chunk)
 
@@ -472,14 +502,16 @@ def _stream_chunks(teacher, kind, body, stopped):
                 item = arrived.get(timeout=0.05)  # between two looks at the wish to stop
             except queue.Empty:
                 continue
+            if item is None and not began:
+                raise CourseError(f"{teacher.base_url} answered with no stream. Is it an endpoint for chats?")
             if item is None:
                 return
-            if isinstance(item, openai.OpenAIError) and not (began and isinstance(item, openai.APIConnectionError)):
-                with explained(teacher):
+            if isinstance(item, openai.OpenAIError) and not began:
+                with contextlib.suppress(openai.OpenAIError), explained(teacher):
                     raise item
             if isinstance(item, BaseException):
                 raise CourseError(
-                    f"The reply from {teacher.base_url} broke off ({type(item).__name__}). Check the endpoint and the "
+                    f"The reply from {teacher.base_url} broke off ({describe(item)}). Check the endpoint and the "
                     "network, and ask again."
                 ) from item
             began = True

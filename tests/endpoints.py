@@ -34,7 +34,7 @@ def serving(answer):
     It runs in a thread with an event loop of its own, and serves thousands of requests at a time.
     """
     loop, ready = asyncio.new_event_loop(), threading.Event()
-    address = []
+    servers = []
 
     async def connection(reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -44,7 +44,7 @@ def serving(answer):
 
     async def serve():
         server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=4096, limit=2**25)
-        address.append(server.sockets[0].getsockname()[1])
+        servers.append(server)
         ready.set()
 
     def run():
@@ -56,8 +56,9 @@ def serving(answer):
     thread.start()
     ready.wait()
     try:
-        yield f"http://127.0.0.1:{address[0]}/v1"
+        yield f"http://127.0.0.1:{servers[0].sockets[0].getsockname()[1]}/v1"
     finally:
+        loop.call_soon_threadsafe(servers[0].close)  # nothing listens any more
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 

@@ -192,6 +192,77 @@ def test_errors_say_what_to_do():
     with pytest.raises(CourseError, match="Nothing answers"):
         chat.answer("Hello?")
     refused = answering(400, '{"error": {"message": "no such model"}}')
-    with refused as url, pytest.raises(openai.BadRequestError, match="no such model"):
+    with refused as url, pytest.raises(CourseError, match="no such model"):
         EndpointSession(Teacher(url, "m")).answer("Hello?")
     assert chat.messages == []
+
+
+PIECE = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def piece(finish=None, **delta):
+    return PIECE | {"choices": [{"index": 0, "finish_reason": finish, "delta": delta}]}
+
+
+STREAMS = {  # what an endpoint sends: [chunks] or a body, and (reply, end), or what is said
+    "no delta": (
+        [piece(content="Rain "), PIECE | {"choices": [{"delta": None}]}, piece("stop", content="falls.")],
+        "stop",
+    ),
+    "no choices": (
+        [piece(content="Rain "), PIECE, PIECE | {"choices": [None]}, piece("stop", content="falls.")],
+        "stop",
+    ),
+    "no reason": ([piece(content="Rain falls.")], "stop"),
+    "stop by name": ([piece(content="Rain falls."), piece("eos_token")], "stop"),
+    "cut": ([piece(content="Rain falls."), piece("MAX_TOKENS")], "limit"),
+    "filter": ([piece(content="Rain falls."), piece("content_filter")], "filter"),
+    "thoughts shown": ([piece(content=part) for part in ("<thi", "nk>Hm.", "</think>\n\n", "Rain ", "falls.")], "stop"),
+    "thoughts apart": ([piece(reasoning_content="Hm."), piece("stop", content="Rain falls.")], "stop"),
+    "parts": ([piece("stop", content=[{"type": "thinking"}, {"type": "text", "text": "Rain falls."}])], "stop"),
+    "odd usage": ([piece("stop", content="Rain falls.") | {"usage": {"completion_tokens": 2.5}}], "stop"),
+    "only thoughts": ([piece(reasoning_content="Hm."), piece("length")], CourseError("thought up to the token limit")),
+    "error": ([PIECE | {"error": {"message": "upstream died"}}], CourseError("broke off.*upstream died")),
+    "error later": ([piece(content="R"), PIECE | {"error": {"message": "died"}}], CourseError("broke off.*died")),
+    "a fault at the end": ([piece("error", content="R")], CourseError("broke off")),
+    "HTML": (b"<html>portal</html>", CourseError("no stream")),
+    "JSON": (json.dumps(PIECE).encode(), CourseError("no stream")),
+    "nothing": (b"", CourseError("no stream")),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_a_reply_a_cut_a_filter_or_a_fault(name):
+    sent, end = STREAMS[name]
+    body = sent if isinstance(sent, bytes) else "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in sent).encode()
+
+    async def answer(path, asked):
+        return Answer(body, headers={"Content-Type": "text/event-stream"})
+
+    with serving(answer) as url:
+        chat = EndpointSession(Teacher(url, "m"))
+        if isinstance(end, CourseError):
+            with pytest.raises(CourseError, match=str(end)):
+                chat.answer("What is rain?")
+            assert "Hm" not in str(chat.messages)
+        else:
+            assert chat.answer("What is rain?") == "Rain falls."
+            assert chat.last.end == chat.messages[1]["end"] == end
+
+
+def test_a_parameter_that_is_refused_is_left_out_from_then_on(capsys):
+    asked = []
+
+    async def answer(path, body):
+        asked.append(body)
+        for name in ("seed", "stream_options"):
+            if name in body:
+                return Answer(
+                    {"message": {"detail": [{"loc": ["body", name], "msg": "Extra inputs not permitted"}]}}, 422
+                )
+        return Answer(pieces_of("It rains.", kind="chat"), headers={"Content-Type": "text/event-stream"})
+
+    with serving(answer) as url:
+        chat = EndpointSession(Teacher(url, "m"))
+        assert chat.answer("Why?") == chat.answer("And why?") == "It rains."
+    assert len(asked) == 4 and capsys.readouterr().out.count("left out") == 2

@@ -22,6 +22,7 @@ _ENDED = {
     "stop": "the model closed its turn",
     "marker": "ended where the model began your next turn",
     "limit": "cut at the token limit",
+    "filter": "cut by the endpoint's filter",
     "stopped": "stopped",
 }
 

@@ -110,7 +110,7 @@ def bubble(name: str, role: str, content: str, end: str | None = None) -> str:
     """Write one message. What a person typed is shown as typed; a model's Markdown is rendered, safely."""
     who = "You" if role == "user" else plain(name)
     body = plain(content) if role == "user" else render(content or "*(no words)*", copy=True)
-    note = {"limit": "cut at the token limit", "stopped": "stopped here"}.get(end)
+    note = {"limit": "cut at the token limit", "filter": "cut by a filter", "stopped": "stopped here"}.get(end)
     note = f'<div class="bz-note">{note}</div>' if note else ""
     said = f'<div class="bz-bubble" dir="auto">{body}</div>'
     return f'<div class="bz-{role}"><div class="bz-who">{who}</div>{said}{note}</div>'
