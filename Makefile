@@ -5,6 +5,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TORCH
 # JupyterLab wants to be told that root is meant; in a container everybody is root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -22,32 +23,39 @@ PORT = 8765
 STUDENTS = 30
 TOKENS = 200000
 
-.PHONY: help course lab test notebooks bench wheels wheelhouse teacher slides book address clean
+.PHONY: help more course lab chat test notebooks bench wheels wheelhouse teacher slides book address clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
 	@echo 'make course BEYOND=1      the notebooks beyond the article as well (06-08)'
 	@echo 'make course PROFILE=ci    the same with a handful of dialogues, in a few minutes'
 	@echo 'make lab                  open JupyterLab on the first notebook; ARGS=--no-browser prints its address only'
-	@echo 'make test                 all tests; every notebook is run'
-	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
-	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
-	@echo 'make wheels               check that every pinned version can be installed on every system'
+	@echo 'make chat                 talk to the model in this terminal: yours, or before you have one the shipped one'
 	@echo 'make teacher              one teacher for a whole room: HOST=0.0.0.0 PORT=8765 STUDENTS=30 TOKENS=200000'
+	@echo 'make test                 all tests; every notebook is run'
+	@echo 'make clean                remove .venv (never your runs/)'
+	@echo 'make more                 what there is besides, for those who teach or work on the course'
+	@echo
+	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  TORCH=cpu|cuda  and see docs/ for keys'
+
+more:
 	@echo 'make wheelhouse           all packages and the model in one folder, for a room without a network'
 	@echo 'make course WHEELHOUSE=…  install from such a folder, then the same as make course'
 	@echo 'make slides               slides of all notebooks, in slides/'
 	@echo 'make book                 a website of the course, in _site/, with the shipped model to talk to'
 	@echo 'make address ADDRESS=…    give the course (or a fork of it) its public address: badges for Colab'
-	@echo 'make clean                remove .venv (never your runs/)'
-	@echo
-	@echo 'Settings: PROFILE=ci|laptop|colab|paper-7b|paper-13b|paper-30b  PYTHON=...  and see README.md for keys'
+	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
+	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
+	@echo 'make wheels               check that every pinned version can be installed on every system'
 
 course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
 	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python tools/course.py $(if $(BEYOND),--beyond)
 
 lab: $(VENV)/course.stamp
 	BAIZE_PROFILE='$(PROFILE)' $(BIN)/jupyter lab $(AS_ROOT) $(LAB_ROOT) $(ARGS) '$(NOTEBOOK)'
+
+chat: $(VENV)/course.stamp
+	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python tools/talk.py
 
 # Two processes of one thread each: two of two threads on two cores would wait for each other most of the time.
 # conftest.py says what stays together: 00-05 go on from each other's artifacts, as in the course. No key is used.
@@ -98,6 +106,7 @@ $(VENV)/made.stamp:
 
 $(VENV)/course.stamp: pyproject.toml constraints.txt $(VENV)/made.stamp
 	@echo 'Installing the packages into $(VENV) (once; some minutes) ...'
+	@$(BIN)/python tools/torch_build.py
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 

@@ -183,7 +183,7 @@ def torch() -> Finding:
         return Finding(version, remedy)
     if gpu:
         return Finding(f"{version}, GPU {gpu} (this course was never run on one by its authors)")
-    note = "A build for NVIDIA GPUs, and none is seen here. It works; the CPU build saves gigabytes (see README)."
+    note = "A build for NVIDIA GPUs, and none is seen here. It works; the CPU build saves gigabytes (docs/install.md)."
     return Finding(f"{version}, no GPU: the course runs on the processor", note=note if cuda else "")
 
 

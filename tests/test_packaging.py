@@ -73,7 +73,7 @@ def test_every_import_is_declared():
     found -= set(sys.stdlib_module_names) | tools | {"baize_nb", "google"}
     providers = metadata.packages_distributions()
     # What transformers, pandas, ipykernel and jupyterlab cannot be without comes with them.
-    allowed = {"numpy", "safetensors", "packaging", "ipython", "traitlets", "nbconvert"}
+    allowed = {"numpy", "safetensors", "huggingface-hub", "packaging", "ipython", "traitlets", "nbconvert"}
     extras = PROJECT["optional-dependencies"]
     allowed |= set(requirements(PROJECT["dependencies"])) | set(requirements(extras["gpu"] + extras["scale"]))
     assert not {n for n in found if not allowed.intersection(map(canonicalize_name, providers.get(n, [n])))}

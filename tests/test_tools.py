@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,9 @@ import address
 import pytest
 import run_notebooks
 import slides
+import torch_build
 import wheelhouse
+from endpoints import answering
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -143,9 +146,11 @@ def test_a_wheelhouse_obeys_the_constraints_prefers_what_lies_there_and_needs_no
 def test_the_real_one_holds_what_the_course_installs(tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(wheelhouse, "download", lambda requirements, *rest: asked.append((requirements, rest)) or 0)
+    monkeypatch.setattr(torch_build, "choose", lambda wanted: (True, "why"))
     assert wheelhouse.main([str(tmp_path / "w")]) == 0
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (requirements, options), (model, alone) = asked
+    (first, cpu), (requirements, options), (model, alone) = asked
+    assert first == ["torch"] and cpu[1:] == torch_build.CPU_BUILD
     assert set(project["project"]["dependencies"]) | {"hatchling", "editables"} == set(requirements)
     assert options[1:] == ("-c", str(ROOT / "constraints.txt"))
     assert model[0] == models.WHEEL and len(model) == 2 and alone[1:] == ("--no-deps",)
@@ -163,6 +168,93 @@ def test_make_takes_a_wheelhouse_and_asks_no_index(tmp_path):
         for more in ([], ["WHEELHOUSE=wheels"])
     ]
     assert shown == [[], ["1", str(ROOT / "wheels")]]
+
+
+# --- which PyTorch
+
+
+@pytest.mark.parametrize(
+    ("system", "wanted", "gpu", "answers", "cpu", "said"),
+    [
+        ("linux", "", False, True, True, "no NVIDIA GPU is seen here"),
+        ("linux", "", True, True, False, "one is seen here"),
+        ("linux", "", False, False, False, "does not answer"),
+        ("linux", "cuda", False, True, False, "as TORCH says"),
+        ("linux", "cpu", True, False, True, "as TORCH says"),
+        ("darwin", "", False, True, False, "the only one for this system"),
+        ("win32", "cpu", False, True, False, "the only one for this system"),
+    ],
+)
+def test_the_cpu_build_is_for_linux_without_a_gpu(monkeypatch, system, wanted, gpu, answers, cpu, said):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(torch_build, "gpu_is_seen", lambda: gpu)
+    monkeypatch.setattr(torch_build, "index_answers", lambda: answers)
+    chosen, sentence = torch_build.choose(wanted)
+    assert chosen == cpu and said in sentence
+
+
+def test_an_index_answers_or_not_within_seconds(monkeypatch):
+    monkeypatch.setattr(torch_build, "SECONDS", 1)
+    with answering(200) as there, answering(404) as elsewhere, socket.create_server(("127.0.0.1", 0)) as silent:
+        assert torch_build.index_answers(there)
+        assert not torch_build.index_answers(elsewhere)
+        assert not torch_build.index_answers(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+    assert not torch_build.index_answers("http://no-such-host.invalid/")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program that is a script")
+@pytest.mark.parametrize(("says", "seen"), [("GPU 0: NVIDIA T4 (UUID: x)", True), ("No devices were found", False)])
+def test_a_gpu_is_seen_by_its_driver(tmp_path, monkeypatch, says, seen):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not torch_build.gpu_is_seen()
+    (tmp_path / "nvidia-smi").write_text(f"#!{sys.executable}\nprint({says!r})\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert torch_build.gpu_is_seen() == seen
+
+
+@pytest.mark.parametrize(("wanted", "code", "said"), [("", 0, "pip's own build is taken"), ("cpu", 1, "did not work")])
+def test_where_the_cpu_build_cannot_be_had_pips_own_is_taken_unless_it_was_asked_for(
+    monkeypatch, capsys, wanted, code, said
+):
+    def version(name):
+        raise torch_build.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(torch_build.metadata, "version", version)
+    monkeypatch.setattr(torch_build, "choose", lambda wanted: (True, "why"))
+    monkeypatch.setattr(torch_build.subprocess, "run", lambda command: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setenv("TORCH", wanted)
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    assert torch_build.main() == code and said in capsys.readouterr().out
+
+
+def test_a_pytorch_that_is_there_stays_and_a_slip_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(torch_build.subprocess, "run", lambda *_, **__: pytest.fail("pip was asked"))
+    monkeypatch.delenv("TORCH", raising=False)
+    assert torch_build.main() == 0 and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="Set it to cpu or cuda"):
+        torch_build.choose("gpu")
+
+
+# --- talking in a terminal
+
+
+def test_talk_uses_the_shipped_model_before_there_is_another():
+    run = subprocess.run(
+        [sys.executable, "tools/talk.py"], cwd=ROOT, input="What is gout?\n\n", capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "using the shipped data/adapter" in run.stdout, run.stderr
+    assert len(re.search(r"Baize: (.*)\n", run.stdout)[1]) > 10
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_lists_ten_targets_at_most_and_all_others_under_more():
+    listed = {}
+    for target in ("help", "more"):
+        said = subprocess.run(["make", "-s", target], cwd=ROOT, capture_output=True, text=True).stdout
+        listed[target] = re.findall(r"^make (\w+)", said, re.MULTILINE)
+    assert len(listed["help"]) <= 10
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert set(listed["help"] + listed["more"]) | {"help"} == set(targets)
 
 
 # --- the address
@@ -243,5 +335,6 @@ def test_a_notebook_that_a_badge_opened_alone_fetches_the_course(clone, tmp_path
         [sys.executable, "-c", COLAB, folder / "cell"],
         cwd=content, env={**os.environ, "IPYTHONDIR": str(folder)}, capture_output=True, text=True,
     )  # fmt: skip
+    assert run.returncode == 0, run.stderr
     where, times = run.stdout.split()[-2:]
     assert Path(where) == content / "baize/notebooks" and int(times) >= 1, run.stderr
