@@ -180,6 +180,6 @@ def test_figures_mark_the_chosen_one_and_differences_that_may_be_none():
     lines = figures.candidates([([80, 90, None], 1), ([10, 20], None), ([None, None], None)], floor=60).axes[0].lines
     diamonds = [tuple(x.get_xydata()[0]) for x in lines if x.get_marker() == "D" and len(x.get_xdata())]
     assert diamonds == [(2, 90)], "the best question last, and nothing where nothing was chosen"
-    fig = figures.differences({"stopped": (0.1, 0.05, 0.2), "words": (1.0, -2.0, 3.0)})
+    fig = figures.differences({"stopped": (0.1, 0.05, 0.2), "words": (1.0, -2.0, 3.0)}, {"stopped": 1, "words": 0})
     sure, unsure = (ax.lines[-1] for ax in fig.axes)
     assert sure.get_markerfacecolor() != "white" == unsure.get_markerfacecolor()

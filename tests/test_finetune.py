@@ -295,10 +295,11 @@ def test_dropped_places_are_there_with_their_chance_whatever_the_others_are():
 
 def test_tokens_are_shown_with_their_mask_and_nothing_typed_becomes_html():
     tokens, learned_ = ["<b>", " a", "\n", "<|im_end|>"], [False, True, False, True]
-    shown = figures.coloured_tokens(tokens, learned_, "<|im_end|>")
+    bundle = figures.tokens(tokens, learned_, "<|im_end|>")
+    shown = bundle["text/html"]
     assert "<b>" not in shown and "&lt;b&gt;" in shown
     assert shown.count("border:2px") == 2  # the stop token, and the legend
-    assert figures.plain_tokens(tokens, learned_) == "<b>⟦ a⟧\n⟦<|im_end|>⟧"
+    assert bundle["text/plain"] == "<b>⟦ a⟧\n⟦<|im_end|>⟧"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from statistics import median
 
 from matplotlib.ticker import MaxNLocator
 
-from .style import ACCENT, DARK, bars, figure, label, legend, line
+from .style import ACCENT, DARK, bars, figure, label, legend, legend_below, line
 
 
 def counts(found: dict, title: str, x: str = "dialogues"):
@@ -44,7 +44,7 @@ def hits(only: dict, shared: dict):
     drawn = ax.barh([rule.replace("_", " ") for rule in only], list(only.values()), height=0.6, **bars(0))
     drawn.set_label("only this rule objects")
     if only:
-        fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        legend_below(fig, 2)
     return fig
 
 

@@ -9,11 +9,10 @@ def intervals(models: dict, titles: dict):
     """Draw a small panel per measure, in each a line per model: the number as a mark, its interval as a bar.
 
     models : {model: {measure: (value, low, high)}}. titles : {measure: title of its panel}, which also sets the order.
-    The models stand in the order given, each with a mark of its own. Shares all have one scale, from 0 to 1.
+    Each model has a mark of its own, each panel a scale of its own: a share of 2 % would be a dot at the edge of 0 … 1.
     """
     rows = math.ceil(len(titles) / 3)
-    height = rows * (0.75 + 0.22 * len(models)) + 0.2
-    fig, axes = style.figure(7.4, height, columns=3, rows=rows, sharey=True)
+    fig, axes = style.figure(7.4, rows * (0.85 + 0.22 * len(models)) + 0.2, columns=3, rows=rows, sharey=True)
     for ax, (measure, title) in zip(axes, titles.items(), strict=False):
         for place, found in enumerate(models.values()):
             value, low, high = found[measure]
@@ -21,8 +20,10 @@ def intervals(models: dict, titles: dict):
             ax.plot([value], [place], style.line(place)["marker"], color=style.DARK, markersize=6)
         ax.set_yticks(range(len(models)), list(models))
         ax.set_ylim(len(models) - 0.5, -0.5)
-        if all(found[measure][1] >= 0 and found[measure][2] <= 1 for found in models.values()):
-            ax.set_xlim(-0.03, 1.03)
+        found = [end for model in models.values() for end in model[measure][1:]]
+        if min(found) >= 0 and max(found) <= 1:  # a share: from 0, and on to 1 where that is near
+            reach = 1.0 if max(found) > 0.5 else max(1.3 * max(found), 0.05)
+            ax.set_xlim(-0.04 * reach, 1.04 * reach)
         ax.grid(axis="x", color=style.PALE)
         style.label(ax, title)
         ax.title.set_fontsize(10)
@@ -31,24 +32,23 @@ def intervals(models: dict, titles: dict):
     return fig
 
 
-def against_length(longer: list, scores: list, intercept: float, slope: float):
+def against_length(longer: list, scores: list, intercept: float, slope: float, note: str = ""):
     """Draw verdicts over the difference in length, and the fitted chance of a win, marked at no difference.
 
     longer : differences in words. scores : 1, ½ or 0. intercept, slope : of the log-odds, see judging.logistic.
+    note   : stands in the title: "simulated", where no judge was asked.
     """
     fig, ax = style.figure(7, 2.9)
-
-    def chance(x):
-        return 1 / (1 + math.exp(-intercept - slope * x))
-
     reach = max(5, *(abs(x) for x in longer)) * 1.05
     xs = [reach * (i / 100 - 1) for i in range(201)]
+    ys = [1 / (1 + math.exp(-intercept - slope * x)) for x in xs]
     ax.axvline(0, color=style.LIGHT, linewidth=0.8)
-    ax.plot(xs, [chance(x) for x in xs], color=style.DARK, label="fitted chance of a win")
+    ax.plot(xs, ys, color=style.DARK, label="fitted chance of a win")
     ax.plot(longer, scores, "|", color=style.MIDDLE, markersize=9, markeredgewidth=1.2, label="one pair")
-    ax.plot([0], [chance(0)], "D", color=style.ACCENT, markersize=7, label="at equal length")
+    ax.plot([0], [ys[100]], "D", color=style.ACCENT, markersize=7, label="at equal length")
     ax.set_ylim(-0.08, 1.08)
     ax.set_yticks([0, 0.5, 1], ["loss", "tie", "win"])
-    style.label(ax, "What length has to do with it", "words more than the other reply")
-    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3)
+    title = "What length has to do with it" + (f" ({note})" if note else "")
+    style.label(ax, title, "words more than the other reply")
+    style.legend_below(fig, 3)
     return fig

@@ -2,8 +2,6 @@
 
 from . import style
 
-_MARKS = {"an hour": 1, "a day": 24, "a month": 730, "a year": 8760}
-
 
 def cost(plans: list):
     """Draw hours and dollars over the number of dialogues, a line for each endpoint; all scales logarithmic.
@@ -21,11 +19,11 @@ def cost(plans: list):
         left.plot(sizes, [plan.longest for plan in found], label=label, **style.line(number))
         if found[-1].usd:
             right.plot(sizes, [plan.usd for plan in found], **style.line(number))
-    _marked(left, _MARKS)
+    _marked(left, {"an hour": 1, "a day": 24, "a month": 730, "a year": 8760})
     for ax, title, y in ((left, "Time", "hours"), (right, "Price", "dollars")):
         ax.set(xscale="log", yscale="log")
         style.label(ax, title, "dialogues", y)
-    fig.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    style.legend_below(fig, 2)
     return fig
 
 
@@ -38,16 +36,20 @@ def limits(plans: list):
     fig, ax = style.figure(7, 0.34 * len(rows) + 1)
     for place, (plan, limit, hours) in enumerate(rows):
         decides = limit == plan.limit
-        look = {"color": style.ACCENT, "hatch": ""} if decides else style.bars(1)
-        ax.barh(place, hours, height=0.6, **look)
-        ax.annotate(f"{hours:,.1f} h" + "  ← decides" * decides, (hours, place), (4, 0), textcoords="offset points",
-                    va="center", fontsize=9)  # fmt: skip
+        # Dots: on a logarithmic scale a bar has no beginning, so its length says nothing.
+        look = {"color": style.ACCENT if decides else style.MIDDLE, "markerfacecolor": None if decides else "white"}
+        ax.plot(hours, place, "D" if decides else "o", markersize=7, **{k: v for k, v in look.items() if v})
+        words = f"{hours:,.1f} h" + "  ← decides" * decides
+        ax.annotate(words, (hours, place), (8, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_yticks(range(len(rows)), [f"{plan.endpoint}: {limit}" for plan, limit, _ in rows])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xscale("log")
-    longest = max(hours for _, _, hours in rows)
-    ax.set_xlim(min(1, *(hours / 2 for _, _, hours in rows)), 8 * longest)
-    style.label(ax, f"{plans[0].dialogues:,} dialogues, limit by limit", "hours, if there were no other limit")
+    hours = [hours for _, _, hours in rows]
+    ax.set(xlim=(min(1, min(hours) / 2), 8 * max(hours)), ylim=(len(rows) - 0.5, -0.5))
+    ax.grid(axis="y", color=style.PALE)
+    ax.set_axisbelow(True)
+    style.label(
+        ax, f"{plans[0].dialogues:,} dialogues, limit by limit", "hours, if there were no other limit (log scale)"
+    )
     return fig
 
 
@@ -62,7 +64,7 @@ def space(sizes: dict, marks: dict):
     _marked(ax, marks)
     ax.set(xscale="log", yscale="log")
     style.label(ax, "Room", "dialogues", "bytes")
-    fig.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    style.legend_below(fig, 3)
     return fig
 
 
@@ -70,5 +72,5 @@ def _marked(ax, marks):
     """Thin lines across, with their names at the left edge."""
     for name, value in marks.items():
         ax.axhline(value, color=style.LIGHT, linewidth=0.8, zorder=0)
-        ax.annotate(name, (0.01, value), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
-                    fontsize=8, color=style.MIDDLE)  # fmt: skip
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        ax.annotate(name, (0.01, value), fontsize=8, color=style.MIDDLE, **place)

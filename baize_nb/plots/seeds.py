@@ -77,5 +77,5 @@ def overlap(names: list[str], matrix: list[list[float]]):
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0, labelsize=8)
-    style.label(ax, "Vocabulary in common")
+    style.label(ax, "Vocabulary in common", "words of one half of the source", "words of another half")
     return fig

@@ -2,7 +2,6 @@
 
 import html
 from itertools import groupby
-from operator import itemgetter
 
 from matplotlib.patches import Rectangle
 
@@ -13,45 +12,39 @@ _LEARNED = "color:#7c2d12;background:#ffedd5;text-decoration:underline"
 _STOP = _LEARNED + ";font-weight:bold;border:2px solid #7c2d12"
 
 
-def show_tokens(tokens: list[str], learned: list[bool], stop: str) -> None:
-    """Show a token sequence: what is learned is underlined on orange, the stop token `stop` is framed.
+def tokens(texts: list[str], learned: list[bool], stop: str) -> dict:
+    """Build what a notebook shows of tokens: what is learned is underlined on orange, the stop token `stop` framed.
 
     Colour is never the only sign: underline and frame say the same in greyscale, ⟦ and ⟧ where no HTML is shown.
     """
+    spans = []
+    for text, learn in zip(texts, learned, strict=True):
+        look = _STOP if learn and text == stop else _LEARNED if learn else _READ
+        shown = html.escape(text).replace("\n", "↵<br>")
+        spans.append(f'<span style="{look};border-right:1px solid #ccc">{shown}</span>')
+    shown = (
+        f'<div style="font-family:monospace;line-height:1.8;background:#fff;padding:6px">{"".join(spans)}</div>'
+        f'<div style="color:#555;background:#fff;padding:6px"><span style="{_LEARNED}">underlined</span> learned · '
+        f'<span style="{_STOP}">framed</span> learned: the stop token · <span style="{_READ}">plain</span> only read · '
+        "thin lines part the tokens</div>"
+    )
+    runs = groupby(zip(texts, learned, strict=True), key=lambda pair: pair[1])
+    parts = [(learn, "".join(text for text, _ in run)) for learn, run in runs]
+    return {"text/html": shown, "text/plain": "".join(f"⟦{text}⟧" if learn else text for learn, text in parts)}
+
+
+def show_tokens(texts: list[str], learned: list[bool], stop: str) -> None:
+    """Show `tokens` in the notebook."""
     from IPython.display import display
 
-    display(
-        {"text/html": coloured_tokens(tokens, learned, stop), "text/plain": plain_tokens(tokens, learned)}, raw=True
-    )
-
-
-def coloured_tokens(tokens, learned, stop):
-    """The HTML of `show_tokens`."""
-    spans = []
-    for token, learn in zip(tokens, learned, strict=True):
-        look = _STOP if learn and token == stop else _LEARNED if learn else _READ
-        shown = html.escape(token).replace("\n", "↵<br>")
-        spans.append(f'<span style="{look};border-right:1px solid #ccc">{shown}</span>')
-    legend = (
-        f'<span style="{_LEARNED}">underlined</span> learned · <span style="{_STOP}">framed</span> learned: the stop '
-        f'token · <span style="{_READ}">plain</span> only read · thin lines part the tokens'
-    )
-    body = f'<div style="font-family:monospace;line-height:1.8;background:#fff;padding:6px">{"".join(spans)}</div>'
-    return body + f'<div style="color:#555;background:#fff;padding:6px">{legend}</div>'
-
-
-def plain_tokens(tokens, learned):
-    """The same as text: what is learned stands between ⟦ and ⟧."""
-    groups = groupby(zip(learned, tokens, strict=True), key=itemgetter(0))
-    parts = [(learn, "".join(token for _, token in group)) for learn, group in groups]
-    return "".join(f"⟦{text}⟧" if learn else text for learn, text in parts)
+    display(tokens(texts, learned, stop), raw=True)
 
 
 def lora_shapes(outputs: int, inputs: int, rank: int):
     """Draw W beside B and A, to scale. W: outputs × inputs; B: outputs × rank; A: rank × inputs."""
-    fig, ax = style.figure(6, 6 * outputs / (2.2 * inputs) + 0.1)
-    gap = 0.12 * inputs
-    left = inputs + gap + rank + gap / 3  # of A
+    fig, ax = style.figure(6.4, 6.4 * outputs / (2.3 * inputs) + 0.1)
+    gap = 0.22 * inputs
+    left = inputs + gap + rank + inputs / 25  # of A
     for corner, width, height, tone, hatch in (
         ((0, 0), inputs, outputs, style.PALE, ""),  # W
         ((inputs + gap, 0), rank, outputs, style.ACCENT, "///"),  # B
@@ -59,49 +52,48 @@ def lora_shapes(outputs: int, inputs: int, rank: int):
     ):
         look = {"facecolor": tone, "hatch": hatch, "edgecolor": style.DARK, "linewidth": 0.8}
         ax.add_patch(Rectangle(corner, width, height, **look))
-
-    def write(x, y, words, size=10, **where):
-        ax.text(x, y, words, fontsize=size, **{"ha": "center", "va": "center", **where})
-
-    write(inputs / 2, outputs / 2, f"W  {outputs} × {inputs}\nfrozen: {outputs * inputs:,} numbers")
-    write(inputs + gap / 2, outputs / 2, "+", size=16)
-    write(left, outputs / 2, f"B  {outputs} × {rank}, starts at zero", ha="left")
-    write(left + inputs / 2, outputs - rank * 2, f"A  {rank} × {inputs}, random", va="top")
-    write(left + inputs / 2, outputs * 0.12, f"trained: {rank * (inputs + outputs):,} numbers")
+    for x, y, words, size, side, edge in (
+        (
+            inputs / 2,
+            outputs / 2,
+            f"W  {outputs} × {inputs}\nfrozen: {outputs * inputs:,} numbers",
+            10,
+            "center",
+            "center",
+        ),
+        (inputs + gap / 2, outputs / 2, "+ α/r ·", 12, "center", "center"),
+        (left, outputs / 2, f"B  {outputs} × {rank}, starts at zero", 10, "left", "center"),
+        (left + inputs / 2, outputs - rank * 2, f"A  {rank} × {inputs}, random", 10, "center", "top"),
+        (left + inputs / 2, outputs * 0.12, f"trained: {rank * (inputs + outputs):,} numbers", 10, "center", "center"),
+    ):
+        ax.text(x, y, words, fontsize=size, ha=side, va=edge)
     ax.set(xlim=(-2, left + inputs + 2), ylim=(-2, outputs + 2), aspect="equal")
     ax.axis("off")
     return fig
 
 
 def padding(lengths: list[int], to: int):
-    """Draw each dialogue as a bar of its own tokens, with the padding that fills it up to `to` tokens.
-
-    lengths : [int], tokens of each dialogue, none above `to`.
-    """
+    """Draw each dialogue as a bar of its own tokens, with the padding that fills it up to `to` tokens."""
     fig, ax = style.figure(7, 2.8)
     ordered = sorted(lengths, reverse=True)
     edges = [i - 0.5 for i in range(1, len(ordered) + 2)]
     empty = {"facecolor": "white", "edgecolor": style.LIGHT, "hatch": "///"}
     ax.stairs([to] * len(ordered), edges, fill=True, label="padding", **empty)
     ax.stairs(ordered, edges, fill=True, facecolor=style.DARK, label="tokens of the dialogue")
-    ax.set_xlim(edges[0], edges[-1])
-    ax.set_ylim(0, to * 1.02)
+    ax.set(xlim=(edges[0], edges[-1]), ylim=(0, to * 1.02))
     style.label(ax, f"Padded to {to} tokens", "dialogue, longest first", "tokens")
-    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
+    style.legend_below(fig, 2)
     return fig
 
 
 class LiveLoss:
-    """The loss curve, drawn anew in its place while training goes on: `finetune.train(…, on_step=LiveLoss())`.
-
-    What stands there at the end is what the notebook keeps.
-    """
+    """The loss curve, drawn anew in its place while training goes on: `finetune.train(…, on_step=LiveLoss())`."""
 
     def __init__(self):
         self.handle = None
 
     def __call__(self, seen):
-        """Draw what training has `Seen` so far."""
+        """Draw what training has `Seen` so far. What stands there at the end is what the notebook keeps."""
         if not seen.heldout:
             return
         from IPython.display import display
@@ -121,17 +113,18 @@ def loss_curve(history: list, heldout: list):
     history, heldout : [(step, loss in nats per learned token)]. Before the first step there is no history.
     """
     fig, ax = style.figure(7, 3.2)
-    quiet = {**style.line(1), "linewidth": 1.0, "markersize": 3}
     if history:
+        quiet = {**style.line(1), "linewidth": 1.0, "markersize": 3}
         ax.plot(*zip(*history, strict=True), label="training (one batch)", **quiet)
     strong = {**style.line(0), "color": style.ACCENT, "linewidth": 2.2, "markersize": 6}
     ax.plot(*zip(*heldout, strict=True), label="held-out (always the same dialogues)", **strong)
-    for (step, loss), offset in ((heldout[0], 7), (heldout[-1], -15)):
-        ax.annotate(f"{loss:.2f}", (step, loss), (0, offset), textcoords="offset points", ha="center", fontsize=9)
+    # Beside the ends of the line, where nothing is drawn.
+    for point, offset, side in ((heldout[0], -8, "right"), (heldout[-1], 8, "left")):
+        ax.annotate(f"{point[1]:.2f}", point, (offset, 0), textcoords="offset points", ha=side, va="center", fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.margins(y=0.15)
+    ax.margins(x=0.09, y=0.15)
     style.label(ax, "Loss while training", "optimizer step", "nats per learned token")
-    style.legend(ax)
+    style.legend_below(fig, 2)
     return fig
 
 
@@ -145,15 +138,16 @@ def settings(rows: list[dict]):
         losses.setdefault(row["setting"], []).append(row["heldout_loss"])
     fig, ax = style.figure(7, 0.36 * len(losses) + 0.9)
     ax.axvspan(min(losses["baseline"]), max(losses["baseline"]), color=style.PALE, label="range of the baseline")
-    for place, found in enumerate(losses.values()):
-        ax.plot([sum(found) / len(found)], [place], "|", color=style.ACCENT, markersize=16, markeredgewidth=2.5)
-        ax.plot(found, [place] * len(found), "o", color=style.DARK, markersize=4, markerfacecolor="none")
-    ax.plot([], [], "o", color=style.DARK, markersize=4, markerfacecolor="none", label="one seed")
-    ax.plot([], [], "|", color=style.ACCENT, markersize=12, markeredgewidth=2.5, label="mean")
+    seed = {"color": style.DARK, "markersize": 4, "markerfacecolor": "none", "linestyle": "none", "marker": "o"}
+    middle = {"color": style.ACCENT, "markersize": 14, "markeredgewidth": 2.5, "linestyle": "none", "marker": "|"}
+    means = [sum(found) / len(found) for found in losses.values()]
+    ax.plot(means, range(len(losses)), label="mean", **middle)
+    points = [(loss, place) for place, found in enumerate(losses.values()) for loss in found]
+    ax.plot(*zip(*points, strict=True), label="one seed", **seed)
     ax.set_yticks(range(len(losses)), list(losses))
     ax.set_ylim(len(losses) - 0.5, -0.5)
-    style.label(ax, "Held-out loss, by setting", "nats per learned token (further left is better)")
-    style.legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
+    style.label(ax, "Held-out loss, by setting", "nats per learned token (← better)")
+    style.legend_below(fig, 3)
     return fig
 
 
@@ -166,9 +160,8 @@ def kept(losses: list, shares: list):
     left.bar(range(1, len(shares) + 1), [100 * share for share in shares], **style.bars(1))
     style.label(left, "The update's size", "direction, largest first", "share of the squared size, %")
     right.plot(*zip(*losses, strict=True), **style.line(0))
-    for place, (x, y) in enumerate(losses):
-        if place in (0, len(losses) - 1):
-            right.annotate(f"{y:.2f}", (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    for x, y in (losses[0], losses[-1]):
+        right.annotate(f"{y:.2f}", (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=9)
     right.set_xticks([x for x, _ in losses])
     right.margins(0.1, 0.2)
     style.label(right, "With only the largest", "directions kept", "held-out loss")
