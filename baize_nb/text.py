@@ -85,17 +85,9 @@ _EMPTY_WORDS = FUNCTION_WORDS["en"].union(
     )
 )
 # Languages that their script tells apart, by the first word of its letters' Unicode names.
-SCRIPTS = {
-    **dict.fromkeys(FUNCTION_WORDS, ("LATIN",)),
-    "ar": ("ARABIC",),
-    "el": ("GREEK",),
-    "he": ("HEBREW",),
-    "hi": ("DEVANAGARI",),
-    "ja": ("HIRAGANA", "KATAKANA", "CJK"),
-    "ko": ("HANGUL",),
-    "ru": ("CYRILLIC",),
-    "zh": ("CJK",),
-}
+SCRIPTS = dict.fromkeys(FUNCTION_WORDS, ("LATIN",)) | {"ar": ("ARABIC",), "el": ("GREEK",), "he": ("HEBREW",)}
+SCRIPTS |= {"hi": ("DEVANAGARI",), "ko": ("HANGUL",), "ru": ("CYRILLIC",), "zh": ("CJK",)}
+SCRIPTS |= {"ja": ("HIRAGANA", "KATAKANA", "CJK")}
 
 
 def content_words(text: str) -> Counter:
@@ -119,10 +111,9 @@ def foreign_share(text: str, language: str) -> float:
 
 
 def likelier_language(said: list[str], language: str) -> tuple[str, float]:
-    """Name the language whose function words take a larger share of the words `said` than those of `language` do.
+    """Name (a language whose function words take a larger share of `said` than those of `language`, how much larger).
 
-    Returns (it, how much larger, 0 … 1), or ("", 0.0). A language takes part with three different words at least: one
-    word repeated (non-, de, die) is no language. Short texts, code and names have few function words: no verdict.
+    ("", 0.0) for none. It has to have three different words there: one word repeated (non-, de, die) is no language.
     """
     met = {name: [word for word in said if word in listed] for name, listed in FUNCTION_WORDS.items()}
     shares = {name: len(found) / len(said) for name, found in met.items() if name == language or len(set(found)) > 2}
@@ -160,10 +151,7 @@ def refuses(text: str) -> str:
 
 def declines(reply: str) -> bool:
     """Tell whether a reply declines: in its first two sentences it says that it can't, won't or may not, does not
-    know, is sorry, or that what was asked for is wrong or against the law.
-
-    It does not see who talks of something else instead; it counts who says "I'm sorry, but" and then does what was
-    asked, and who only quotes such words. An empty reply declines nothing.
+    know, is sorry, or that what was asked for is wrong. It does not see who talks of something else instead.
     """
     return bool(_DECLINES.search(_TWO_SENTENCES.match(reply)[0]))
 

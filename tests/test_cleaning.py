@@ -153,7 +153,8 @@ def test_personal_data_is_found_and_not_repeated(said, kind):
 
 
 def test_every_entry_of_the_list_of_abuse_is_met():
-    entries = [x for x in cleaning.TOXIC_LIST.read_text(encoding="utf-8").splitlines() if x and x[0] != "#"]
+    lines = cleaning.TOXIC_LIST.read_text(encoding="utf-8").splitlines()
+    entries = [entry for line in lines if line[0] != "#" for entry in line.split(", ")]
     assert len(entries) > 30 and len(set(entries)) == len(entries)
     assert [entry for entry in entries if not cleaning.toxic(answer(f"Well, {entry.upper()}!"))] == []
 

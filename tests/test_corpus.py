@@ -125,7 +125,7 @@ def test_parts_are_taken_only_where_that_is_certain(shipped, tokenizer):
 
 
 def test_measure_counts_what_a_plain_loop_counts(shipped, tokenizer, monkeypatch):
-    monkeypatch.setattr(counting._ByParts, "memory", 50)  # so that it is cleared on the way
+    monkeypatch.setattr(counting, "MEMORY", 50)  # so that it is cleared on the way
     measured = corpus.measure(iter(shipped), tokenizer)
     for (source, role), side in measured.sides.items():
         said = [text for d in shipped if d.source == source for text in d.said_by(role)]
@@ -248,7 +248,7 @@ def test_the_worst_claims_come_first_and_what_has_no_reference_is_left_out(shipp
 def test_shown_claims_are_escaped_and_shared_words_are_bold():
     evil = "<script>alert('viruses')</script> & viruses"
     claims = facts.compare([dialogue("What causes a cold?", evil)], [COLD])
-    page, plain = facts.side_by_side(claims), facts.one_below_the_other(claims, width=60)
+    page, plain = facts.bundle(claims, width=60).values()
     assert "<script" not in page and "<b>viruses</b>" in page and "&amp;" in page
     assert "<script>alert" in plain and "REFERENCE: Viruses cause" in plain
     assert max(map(len, plain.splitlines())) <= 60

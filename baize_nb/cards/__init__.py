@@ -8,30 +8,24 @@ import html
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import common, corpus, models, transcript
 from ..common import CourseError
 from ..corpus import Dialogue
 
-USES = (
-    "Learning how chat corpora are made, inspected and cleaned.",
-    "Fine-tuning experiments whose results stay experiments.",
-)
-NOT_FOR = (
-    "Advice to anybody, above all in medicine, law or money.",
-    "A source of facts, or a test of what a model knows.",
-)
-
 
 def write_corpus_card(
     dialogues: Sequence[Dialogue],
     path,
     rules=corpus.RULES + corpus.SUSPICIONS,
-    uses: Iterable[str] = USES,
-    not_for: Iterable[str] = NOT_FOR,
-    notes: Iterable[str] = (),
+    uses=(
+        "Learning how chat corpora are made, inspected and cleaned.",
+        "Fine-tuning experiments that stay experiments.",
+    ),
+    not_for=("Advice to anybody, above all in medicine, law or money.", "Facts, or a test of what a model knows."),
+    notes=(),
 ) -> Path:
     """Write the card of the corpus at `path` beside it; return the card's path: `train.card.md` for train.jsonl.
 
@@ -45,58 +39,61 @@ def write_corpus_card(
     from huggingface_hub import DatasetCard, DatasetCardData
 
     from ..plots import corpus as figures
+    from ..plots import png
 
     path = Path(path)
     if not dialogues or not path.is_file():
         raise CourseError(f"There are no dialogues in {common.show(path)} to describe. Write the corpus first.")
-    folder, manifest = path.with_suffix(".card"), common.read_manifest(path)
+    folder, manifest, table = path.with_suffix(".card"), common.read_manifest(path), corpus.rule_table(dialogues, rules)
     user, assistant = (corpus.message_words(dialogues, role) for role in ("user", "assistant"))
-    table, copies = corpus.rule_table(dialogues, rules), corpus.clusters(dialogues)
-    found = table[table.hits > 0]
+    settings = manifest.get("settings") if isinstance(manifest.get("settings"), dict) else {}
+    made = {
+        "strategy": list(dict.fromkeys(d.strategy for d in dialogues)),
+        **{name: settings.get(name) for name in ("sampling", "max_turns", "answer_tokens", "persona")},
+        **{name: manifest.get(name) for name in ("made_by", "made_at", "profile", "rules")},
+        "made from": [s.get("path") for s in manifest.get("sources", []) if isinstance(s, dict)],
+    }
 
     def listed(field, source=None):
         """The different values of a field, the commonest first."""
         values = (getattr(d, field) for d in dialogues if source in (None, d.source))
         return ", ".join(_plain(value) for value, _ in Counter(filter(None, values)).most_common())
 
-    settings = manifest.get("settings") if isinstance(manifest.get("settings"), dict) else {}
-    made = {
-        "strategy": ", ".join(dict.fromkeys(d.strategy for d in dialogues if d.strategy)),
-        **{name: settings.get(name) for name in ("sampling", "max_turns", "answer_tokens", "persona")},
-        **{name: manifest.get(name) for name in ("made_by", "made_at", "profile", "rules")},
-        "made from": [s.get("path") for s in manifest.get("sources", []) if isinstance(s, dict)],
-    }
+    def picture(fig, name):
+        """Save a figure; return its address for the card beside the folder."""
+        data = png(fig)
+        file = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}.png"
+        with common.atomic_write(file) as temporary:
+            temporary.write_bytes(data)
+        return f"{folder.name.replace(' ', '%20')}/{file.name}"
+
+    found = table[table.hits > 0]
     card = DatasetCard.from_template(
         DatasetCardData(tags=["synthetic", "self-chat"]),
         template_path=str(Path(__file__).with_name("corpus.md")),
         plain=_plain,
-        number="{:,.0f}".format,
         listed=listed,
-        path=path,
-        sha256=common.sha256(path),
+        common=common,
+        corpus=corpus,
         dialogues=dialogues,
-        turns=sum(d.turns for d in dialogues),
+        path=path,
         words=sum(user) + sum(assistant),
         manifest=manifest,
         made=made,
-        sizes=corpus.stats(dialogues).to_dict(orient="index"),
-        ends=corpus.ends(dialogues),
-        words_picture=_picture(figures.words_by_role(user, assistant), folder, "words"),
-        found=found.to_dict(orient="index"),
-        rules_picture=len(found)
-        and _picture(figures.hits(found.only.to_dict(), (found.hits - found.only).to_dict()), folder, "rules"),
-        silent=", ".join(table.index[table.hits == 0]),
-        copies=sum(len(c.copies) for c in copies),
-        clusters=len(copies),
+        table=table,
         notes=notes,
         uses=uses,
         not_for=not_for,
+        words_picture=picture(figures.words_by_role(user, assistant), "words"),
+        rules_picture=""
+        if found.empty
+        else picture(figures.hits(found.only.to_dict(), (found.hits - found.only).to_dict()), "rules"),
     )
-    common.write_text(path.with_suffix(".card.md"), _tidy(card))
+    card_path = _write(card, path.with_suffix(".card.md"))
     for old in folder.glob("*.png"):
         if old.name not in card.content:
             old.unlink()
-    return path.with_suffix(".card.md")
+    return card_path
 
 
 def write_model_card(artifact, adapter, corpus_path=None) -> Path:
@@ -114,13 +111,12 @@ def write_model_card(artifact, adapter, corpus_path=None) -> Path:
         raise CourseError(f"There is no model {common.show(artifact)} to describe. Make it with finetune.merge first.")
     trained, made = common.read_manifest(adapter), common.read_manifest(artifact)
     run, settings, embedded = trained.get("run") or {}, trained.get("settings") or {}, trained.get("base") == "embedded"
-    if "dtype" in run:  # in `settings` it may be "auto"
-        settings = settings | {"dtype": run["dtype"]}
-    losses = {
+    settings |= {"dtype": run["dtype"]} if "dtype" in run else {}  # in `settings` it may be "auto"
+    results = {
         f"held-out loss {when}": f"{run[key]:.3f} (perplexity {math.exp(run[key]):.1f})"
         for when, key in (("before", "loss_before"), ("after", "loss_after"))
         if key in run
-    }
+    } | {name: run.get(name) for name in ("steps", "tokens", "seconds")}
     data, note = {"encoded": trained.get("encoded"), "files": trained.get("sources")}, ""
     if corpus_path is None:
         note = "How the dialogues were made was not given to this card."
@@ -136,7 +132,7 @@ def write_model_card(artifact, adapter, corpus_path=None) -> Path:
         ModelCardData(tags=["baize", "lora"], pipeline_tag="text-generation"),
         template_path=str(Path(__file__).with_name("model.md")),
         facts=_facts,
-        block=_block,
+        transcript=transcript,
         artifact=artifact,
         size=f"{file.stat().st_size:,} bytes · SHA-256 `{common.sha256(file)}`" if file.is_file() else "several files",
         base=models.NAME if embedded else trained.get("base"),
@@ -145,59 +141,32 @@ def write_model_card(artifact, adapter, corpus_path=None) -> Path:
         data=data,
         data_note=note,
         settings=settings,
-        losses=losses | {name: run.get(name) for name in ("steps", "tokens", "seconds")},
-        example=transcript.prompt([{"role": "user", "content": "What is rain?"}]),
-        preamble=transcript.PREAMBLE.rstrip("\n"),
-        human=transcript.HUMAN,
-        ai=transcript.AI,
+        results=results,
     )
-    path = artifact.with_name(artifact.name + ".card.md")
-    common.write_text(path, _tidy(card))
+    return _write(card, artifact.with_name(artifact.name + ".card.md"))
+
+
+def _write(card, path):
+    """Write the card, with one empty line where the template's conditions leave several."""
+    common.write_text(path, re.sub(r"\n{3,}", "\n\n", card.content).rstrip("\n") + "\n")
     return path
-
-
-def _tidy(card):
-    """The card's text, with one empty line where the template's conditions leave several."""
-    return re.sub(r"\n{3,}", "\n\n", card.content).rstrip("\n") + "\n"
-
-
-def _picture(fig, folder, name):
-    """Save a figure as `folder`/name-<hash>.png; return its address for the card beside the folder."""
-    from ..plots import png
-
-    data = png(fig)
-    file = folder / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}.png"
-    with common.atomic_write(file) as temporary:
-        temporary.write_bytes(data)
-    return f"{folder.name.replace(' ', '%20')}/{file.name}"
 
 
 def _plain(value, limit=160):
     """A fact in one line that Markdown shows as it stands: a corpus may hold anything, HTML and links included."""
-    if isinstance(value, dict):
-        value = [f"{k} {v}" for k, v in value.items()]
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    text = " ".join(text.split())
+    text = _said(value).removeprefix("(").removesuffix(")") if isinstance(value, dict) else _said(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", html.escape(text, quote=False))
 
 
 def _facts(facts):
     """Facts as an indented block, one a line: whatever stands in a manifest, Markdown shows it as it is."""
-    known = {name: value for name, value in facts.items() if value or value == 0}
-    if not known:
-        return "Not known: no manifest says it."
-    return _block("\n".join(f"{name}: {_said(value)}" for name, value in known.items()))
-
-
-def _block(text):
-    return "\n".join("    " + line for line in text.splitlines())
+    known = [f"    {name}: {_said(value)}" for name, value in facts.items() if value or value == 0]
+    return "\n".join(known) or "Not known: no manifest says it."
 
 
 def _said(value):
     """A value in one line."""
     if isinstance(value, dict):
         return "(" + "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) + ")"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_said, value))
-    return " ".join(str(value).split())
+    return ", ".join(map(_said, value)) if isinstance(value, list | tuple) else " ".join(str(value).split())

@@ -134,10 +134,7 @@ _LIST_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s", re.MULTILINE)
 
 
 def not_a_question(dialogue: Dialogue, limit: int = 60) -> str:
-    """Object to a user turn that reads like an answer: over `limit` words, a list, or an answer's first words.
-
-    The first user turn is the seed, which a person wrote: it is left alone.
-    """
+    """Object to a user turn after the seed that reads like an answer: over `limit` words, a list, "Sure, …"."""
     for i, content in enumerate(dialogue.said_by("user")[1:], start=2):
         if len(_words(content)) > limit:
             return f"user turn {i} is {len(_words(content))} words long"
@@ -168,8 +165,7 @@ def cut_off(dialogue: Dialogue, limit: int = 20) -> str:
     """Object to a message that stops in mid-sentence or inside a code block; a trimmed answer that ends whole is fine.
 
     In mid-sentence: after a word that wants another one; or, in an answer of over `limit` words whose last line is
-    prose, without any mark at its end (a list flattened into one line is met as well). The first user turn is the
-    seed, often a title like "What is this for": it is left alone.
+    prose, without any mark at its end. The first user turn is the seed, often a title: it is left alone.
     """
     for i, content in _numbered(dialogue)[1:]:
         end = content.rstrip()
@@ -206,10 +202,9 @@ _DIGITS = re.compile(r"\d[\d ()./-]{6}")
 
 
 def personal_data(dialogue: Dialogue) -> str:
-    """Object to a message with an e-mail address, a phone or card number, an IBAN or an access key.
+    """Object to an e-mail address, a phone number (with a +, or American), a card number, an IBAN or an access key.
 
     Cards and IBANs must pass their checksum; addresses at example.com and numbers kept for fiction are nobody's.
-    Names and street addresses are not found, nor phone numbers without a +, North America's aside.
     """
     if _personal("\n".join([m["content"] for m in dialogue.messages])):  # most have nothing: one look at the whole
         for i, content in _numbered(dialogue):
@@ -241,33 +236,13 @@ def _luhn(found):
 
 
 def _iban(found):
-    """Whether the check digits are right (ISO 13616): moved to the end, letters as 10 … 35, it is 1 modulo 97.
-
-    A word in capitals may follow and look like a part of it, so every beginning is tried.
-    """
-    parts = found.split(" ")
+    """Whether the check digits are right (ISO 13616): moved to the end, letters as 10 … 35, it is 1 modulo 97."""
+    parts = found.split(" ")  # a word in capitals may follow and look like a part of it, so every beginning is tried
     beginnings = ["".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    numbers = [int("".join(str(int(c, 36)) for c in plain[4:] + plain[:4])) for plain in beginnings if len(plain) > 14]
-    return any(number % 97 == 1 for number in numbers)
+    return any(int("".join(str(int(c, 36)) for c in p[4:] + p[:4])) % 97 == 1 for p in beginnings if len(p) > 14)
 
 
 TOXIC_LIST = Path(__file__).with_name("toxic_words.txt")
-
-
-def toxic(dialogue: Dialogue) -> str:
-    """Object to a word or phrase of a short list of abuse and threats (toxic_words.txt).
-
-    A list knows no context: it objects to a quotation and to advice against abuse, and lets every polite cruelty,
-    every other spelling, dialect and language pass.
-    """
-    listed = _toxic_list()
-    for i, content in _numbered(dialogue):
-        said = _words(content)
-        if not listed.keys().isdisjoint(said):
-            likely = [entry for word in set(said) & listed.keys() for entry in listed[word]]
-            if any(f" {entry} " in f" {' '.join(said)} " for entry in likely):
-                return f"message {i} has a word of the list of abuse"
-    return ""
 
 
 @functools.cache
@@ -275,17 +250,30 @@ def _toxic_list():
     """`{word: [words and phrases whose longest word it is]}` of the list."""
     listed = {}
     for line in TOXIC_LIST.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            listed.setdefault(max(_words(line), key=len), []).append(" ".join(_words(line)))
+        for entry in line.split(", ") if not line.startswith("#") else ():
+            listed.setdefault(max(entry.split(), key=len), []).append(entry)
     return listed
+
+
+def toxic(dialogue: Dialogue) -> str:
+    """Object to a word or phrase of a short list of abuse and threats (toxic_words.txt).
+
+    A list knows no context: it objects to a quotation, and lets every polite cruelty and every other language pass.
+    """
+    listed = _toxic_list()
+    for i, content in _numbered(dialogue):
+        said = _words(content)
+        likely = [entry for word in listed.keys() & set(said) for entry in listed[word]]
+        if likely and any(f" {entry} " in f" {' '.join(said)} " for entry in likely):
+            return f"message {i} has a word of the list of abuse"
+    return ""
 
 
 def wrong_language(dialogue: Dialogue, expected: str = "en", limit: float = 0.1) -> str:
     """Object to an answer in another language than `expected` ("en", "de", "ru" …; see text.SCRIPTS).
 
     Over 30 % of its letters are of another script, or the commonest words of another language take a larger share
-    of it, by `limit` or more. Answers under 8 words get no verdict; a translation that was asked for is met too, and
-    of mixed or mock language whatever the commonest words say.
+    of it, by `limit` or more. Answers under 8 words get no verdict; a translation that was asked for is met too.
     """
     for i, content in enumerate(dialogue.said_by("assistant"), start=1):
         foreign = text.foreign_share(content, expected)
@@ -300,9 +288,7 @@ def wrong_language(dialogue: Dialogue, expected: str = "en", limit: float = 0.1)
 
 def drift(dialogue: Dialogue, limit: float = 0.0) -> str:
     """Object to a later question that leaves the topic: at most `limit` of its content words stand in the seed, the
-    first question or the exchange before it.
-
-    Crude: a new topic in old words is missed, an old topic in new words is met. English.
+    first question or the exchange before it. Crude: an old topic in new words is met. English.
     """
     start = f"{dialogue.seed}\n{dialogue.messages[0]['content']}"
     for turn in range(1, dialogue.turns):
@@ -333,7 +319,7 @@ class Removed(NamedTuple):
 
 
 class Cleaned(NamedTuple):
-    """What `clean` gives back. Together the two are all that went in."""
+    """What `clean` gives back; together the two are all that went in."""
 
     kept: list[Dialogue]
     removed: list[Removed]
@@ -355,9 +341,8 @@ def clean(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES, duplicat
 
     rules      : functions of a dialogue that return "" when it is fine, else why not. The first to object is named.
                  Another limit: `functools.partial(loop, limit=0.2)`.
-    duplicates : dialogues with at least this trigram Jaccard similarity to an earlier kept one are removed as
-                 "near_duplicate", those with the very same messages as "exact_duplicate"; None looks for neither.
-                 Below 0.6 some pairs are missed: see `near_duplicates`.
+    duplicates : trigram Jaccard similarity to an earlier kept one from which on a dialogue is removed as
+                 "near_duplicate", or as "exact_duplicate" where its messages are the very same; None looks for neither.
     """
     dialogues = list(dialogues)
     verdicts = [None] * len(dialogues)
@@ -403,10 +388,7 @@ def findings(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES + SUSP
 
 
 def clusters(dialogues: Iterable[Dialogue], threshold: float = 0.7) -> list[Cluster]:
-    """Group dialogues that say the same, the largest group first.
-
-    threshold : trigram Jaccard similarity to the first of the group; see `near_duplicates`.
-    """
+    """Group dialogues of this trigram Jaccard similarity to the first of the group, the largest group first."""
     dialogues, groups = list(dialogues), {}
     for i, (first, share) in near_duplicates(dialogues, threshold).items():
         groups.setdefault(first, []).append((dialogues[i], share))

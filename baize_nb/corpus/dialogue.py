@@ -47,10 +47,7 @@ class Dialogue:
 
     @classmethod
     def from_record(cls, record: dict) -> "Dialogue":
-        """Make a dialogue from a dict. Raises ValueError, in plain words, for a record that is none.
-
-        Fields that are not named above are ignored, so that a corpus of a later version can be read.
-        """
+        """Make a dialogue from a dict, other fields ignored. Raises ValueError, in plain words, where it is none."""
         if not isinstance(record, dict):
             raise ValueError(f"a {type(record).__name__}, not an object with fields")
         if missing := [name for name in ("id", "messages") if not record.get(name)]:
@@ -73,7 +70,7 @@ class Dialogue:
 
     @classmethod
     def from_json(cls, line: str) -> "Dialogue":
-        """Make a dialogue from one line of JSON. Raises ValueError, in plain words, for a line that is none."""
+        """Make a dialogue from one line of JSON. Raises ValueError where it is none."""
         return cls.from_record(json.loads(line))
 
 
@@ -82,10 +79,7 @@ TYPES = {f.name: f.type for f in fields(Dialogue)}
 
 @contextmanager
 def uncollected():
-    """Switch Python's garbage collector off inside the block or the decorated function.
-
-    Each of its rounds looks at everything there is: with a million messages in memory, a third of the time.
-    """
+    """Switch the garbage collector off: with a million messages in memory, its rounds take a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -97,11 +91,7 @@ def uncollected():
 
 @uncollected()
 def read(path) -> list[Dialogue]:
-    """Read all dialogues of a corpus.jsonl, in file order. Empty lines are skipped.
-
-    Raises CourseError, naming file and line, for a line that is no dialogue, a torn last line or an id met twice:
-    a reader that skips what it cannot read loses data without a word.
-    """
+    """Read all dialogues of a corpus.jsonl. Raises CourseError that names a line with a fault or an id met twice."""
     seen = set()
 
     def make(record):
@@ -115,8 +105,5 @@ def read(path) -> list[Dialogue]:
 
 
 def write(dialogues: Iterable[Dialogue], path) -> Path:
-    """Write a corpus, one dialogue a line, whole or not at all; return its path. Raises CourseError on a full disk.
-
-    The dialogues are written as they come and need not fit into memory.
-    """
+    """Write a corpus as dialogues come, one a line, whole or not at all; return its path."""
     return common.write_pieces(path, (d.to_json() + "\n" for d in dialogues))

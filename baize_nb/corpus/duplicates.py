@@ -23,9 +23,8 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def sketch(dialogues: Iterable[Dialogue]) -> np.ndarray:
-    """Make MinHash sketches, an array of shape (dialogues, 32) of 64-bit numbers: one per band.
-
-    For those who look for duplicates and split the same dialogues: made once, given to both.
+    """Make MinHash sketches, of shape (dialogues, 32): 64-bit numbers, one per band. Made once, they serve
+    `near_duplicates` and `heldout_positions`.
     """
     return _bands(dialogues, all_words)
 
@@ -33,9 +32,8 @@ def sketch(dialogues: Iterable[Dialogue]) -> np.ndarray:
 def near_duplicates(dialogues: Iterable[Dialogue], threshold: float = 0.7, sketches=None) -> dict:
     """Find dialogues that say what an earlier one says: `{index: (index of the earlier one, similarity)}`.
 
-    dialogues : a list, or a `stream`, which is read twice: memory grows by 256 bytes a dialogue and the candidates.
-    sketches  : what `sketch` made of the same dialogues, where it is there already.
-    A duplicate is compared with those before it that are none themselves, so that each cluster keeps its first.
+    A `stream` is read twice: memory grows by 256 bytes a dialogue and the candidates. A duplicate is compared with
+    those before it that are none themselves, so that each cluster keeps its first.
     """
     candidates, found = Candidates(dialogues, all_words, sketches), {}
     for i in candidates.rows:
@@ -48,10 +46,7 @@ def near_duplicates(dialogues: Iterable[Dialogue], threshold: float = 0.7, sketc
 
 
 def linked(items, said: Callable, threshold: float, sketches=None) -> list[list[int]]:
-    """List the indexes of items that near duplicates link, directly or through others, group by group, sorted.
-
-    Arguments as for `Candidates`. What is linked does not depend on the order of the items.
-    """
+    """List the indexes of items that near duplicates link, directly or through others, group by group, sorted."""
     candidates, parent = Candidates(items, said, sketches), {}
 
     def root(i):
@@ -102,7 +97,7 @@ class Candidates:
             self._trigrams = {i: np.unique(_hashed_trigrams([said(item)], hashes)[0]) for i, item in together}
 
     def insert(self, i):
-        """From now on `earlier` may answer with item `i`."""
+        """Let `earlier` answer with item `i` from now on."""
         for band in self._bands[i]:
             self._table[band].append(i)
 

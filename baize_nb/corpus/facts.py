@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_LIST_NUMBER = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)
 
 
 class Claim(NamedTuple):
@@ -35,27 +34,19 @@ class Claim(NamedTuple):
     found: float
     numbers: list
 
-    @property
-    def score(self) -> str:
-        """What was found, in words."""
-        numbers = f"; numbers it does not have: {', '.join(self.numbers)}" if self.numbers else ""
-        return f"{self.found:.0%} of the claim's content words stand in the reference{numbers}"
-
 
 def compare(dialogues: Iterable[Dialogue], seeds: Iterable) -> list[Claim]:
-    """Compare first answers with the reference of their seed; the lowest `found` first.
+    """Compare first answers with the reference of their seed, matched by its text; the lowest `found` first.
 
-    dialogues : matched with `seeds` by the seed's text; only the first answer is looked at, since the reference
-                answers the seed. Dialogues without a reference are left out.
+    Dialogues without a reference are left out.
     """
     references = {seed_key(Dialogue(s.id, s.text)): s.reference for s in seeds if s.reference}
     claims = []
-    for dialogue in dialogues:
-        if reference := references.get(seed_key(dialogue)):
-            said = dialogue.messages[1]["content"]
+    for d in dialogues:
+        if reference := references.get(seed_key(d)):
+            question, said = d.seed or d.messages[0]["content"], d.messages[1]["content"]
             found, numbers = support(said, reference), unsupported_numbers(said, reference)
-            question = dialogue.seed or dialogue.messages[0]["content"]
-            claims.append(Claim(dialogue.id, question, said, reference, found, numbers))
+            claims.append(Claim(d.id, question, said, reference, found, numbers))
     return sorted(claims, key=lambda claim: (claim.found, claim.id))
 
 
@@ -66,57 +57,51 @@ def support(claim: str, reference: str) -> float:
 
 
 def unsupported_numbers(claim: str, reference: str) -> list[str]:
-    """List numbers of `claim` that do not stand in `reference`, each once, as written; those that count a list aside.
+    """List numbers of `claim` that do not stand in `reference`, each once; those that count a list aside.
 
     1,000 and 1000 are one number.
     """
-
-    def plain(number):
-        return re.sub(r",(?=\d{3}\b)", "", number)
-
-    known = {plain(n) for n in _NUMBER.findall(reference)}
-    said = _NUMBER.findall(_LIST_NUMBER.sub("", claim))
-    return [n for n in dict.fromkeys(said) if plain(n) not in known]
+    claim, reference = (re.sub(r"(?<=\d),(?=\d{3}\b)", "", text) for text in (claim, reference))
+    said = _NUMBER.findall(re.sub(r"^\s*\d+[.)]\s", "", claim, flags=re.MULTILINE))
+    known = set(_NUMBER.findall(reference))
+    return [number for number in dict.fromkeys(said) if number not in known]
 
 
 def table(claims: list[Claim]) -> "pd.DataFrame":
     """Tabulate how much of each claim the reference supports, the numbers it does not know, and the question."""
     import pandas as pd
 
-    rows = [{"found": c.found, "other numbers": ", ".join(c.numbers), "question": c.question} for c in claims]
-    columns = ["found", "other numbers", "question"]
-    return pd.DataFrame(rows, index=[c.id for c in claims], columns=columns).rename_axis("dialogue")
+    rows = [(c.id, c.found, ", ".join(c.numbers), c.question) for c in claims]
+    return pd.DataFrame(rows, columns=["dialogue", "found", "other numbers", "question"]).set_index("dialogue")
 
 
 def show(claims: list[Claim], width: int = 100) -> None:
     """Show claims in the notebook, each beside its reference; words of the claim that the reference has are bold."""
     from IPython.display import display
 
-    display({"text/html": side_by_side(claims), "text/plain": one_below_the_other(claims, width)}, raw=True)
+    display(bundle(claims, width), raw=True)
 
 
-def side_by_side(claims: list[Claim]) -> str:
-    """Write the claims as an HTML table. All text is escaped."""
-    left = 'style="text-align:left'
-    rows = [f'<tr><th {left}">the model claims</th><th {left}">the reference says</th></tr>']
+def bundle(claims: list[Claim], width: int = 100) -> dict[str, str]:
+    """Return what `show` displays: a table in HTML, all text escaped, and plain text in lines of `width`."""
+    head, cell = (
+        '<th style="text-align:left"',
+        '<td style="text-align:left;vertical-align:top;white-space:normal;width:50%">',
+    )
+    page, plain = [f"{head}>the model claims</th>{head}>the reference says</th>"], []
     for c in claims:
+        numbers = f"; numbers it does not have: {', '.join(c.numbers)}" if c.numbers else ""
+        score = f"{c.found:.0%} of the claim's content words stand in the reference{numbers}"
         known = content_words(c.reference)
-        bold = (  # a piece that is one content word, and known
-            f"<b>{html.escape(piece)}</b>" if any(w in known for w in content_words(piece)) else html.escape(piece)
+        bold = [  # each piece that is a content word, and known
+            f"<b>{html.escape(piece)}</b>" if content_words(piece).keys() & known.keys() else html.escape(piece)
             for piece in re.split(r"(\w+)", c.claim)
-        )
-        asked = f"{html.escape(c.question)}<br><small>{html.escape(c.score)}</small>"
-        cell = f'<td {left};vertical-align:top;white-space:normal;width:50%">'
-        texts = f"{cell}{''.join(bold)}</td>{cell}{html.escape(c.reference)}</td>"
-        rows.append(f'<tr><th colspan="2" {left}">{asked}</th></tr><tr>{texts}</tr>')
-    return f'<table style="max-width:60em;table-layout:fixed">{"".join(rows)}</table>'
-
-
-def one_below_the_other(claims: list[Claim], width: int = 100) -> str:
-    """Write the claims as plain text, lines of at most `width` characters."""
-    lines = []
-    for c in claims:
-        parts = (("QUESTION", c.question), ("MODEL", c.claim), ("REFERENCE", c.reference), ("SCORE", c.score))
-        lines += [textwrap.fill(f"{who}: {said}", width, subsequent_indent="    ") for who, said in parts]
-        lines.append("")
-    return "\n".join(lines)
+        ]
+        page.append(f'{head} colspan="2">{html.escape(c.question)}<br><small>{html.escape(score)}</small></th>')
+        page.append(f"{cell}{''.join(bold)}</td>{cell}{html.escape(c.reference)}</td>")
+        for who, said in (("QUESTION", c.question), ("MODEL", c.claim), ("REFERENCE", c.reference), ("SCORE", score)):
+            plain.append(textwrap.fill(f"{who}: {said}", width, subsequent_indent="    "))
+        plain.append("")
+    rows = "".join(f"<tr>{row}</tr>" for row in page)
+    table = f'<table style="max-width:60em;table-layout:fixed">{rows}</table>'
+    return {"text/html": table, "text/plain": "\n".join(plain)}

@@ -1,6 +1,4 @@
-"""Other people's formats: a record of a file becomes a dialogue, and what of it does not is told. ShareGPT and parquet
-are written too; read again (`load`), parquet brings back everything, ShareGPT ids and messages.
-"""
+"""Other people's formats: a record of a file becomes a dialogue, and what of it does not is told."""
 
 import html
 import json
@@ -16,11 +14,10 @@ from .. import common, transcript
 from .dialogue import TYPES, Dialogue
 
 _ROLES = {
-    **dict.fromkeys(("user", "human", "prompter", "instruction"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "ai", "bot", "model", "bing", "bard", "output"), "assistant"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "ai", "bot", "model", "bing", "bard"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
 }
-_OURS = TYPES.keys()
 
 
 class Columns(NamedTuple):
@@ -31,32 +28,26 @@ class Columns(NamedTuple):
     system: str = ""
     messages: str = ""
 
-    def names(self) -> set[str]:
-        """Name all fields that are read."""
-        return {*self.user, *self.assistant, self.system, self.messages} - {""}
+    def needed(self) -> set[str]:
+        """Name the fields without which nothing can be read: of several with a question, the first."""
+        return {*self.user[:1], *self.assistant, self.messages} - {""}
 
 
-# What each format needs, in the order in which a record is tried, and what is read of it.
-FORMATS = {
+FORMATS = {  # in the order in which a record is tried
     "messages": Columns(messages="messages"),
     "sharegpt": Columns(messages="conversations"),
-    "baize": Columns(messages="input"),
-    "alpaca": Columns(("instruction", "input"), ("output",), "system"),
     "conversation": Columns(messages="conversation"),
+    "baize": Columns(assistant=("topic",), messages="input"),  # its topic is no answer, but has to be there
+    "alpaca": Columns(("instruction", "input"), ("output",), "system"),
     "dolly": Columns(("instruction", "context"), ("response",)),
     "prompt": Columns(("prompt",), ("completion",)),
-    "prompt-response": Columns(("prompt",), ("response",)),
 }
-_NEEDED = {name: {*c.user[:1], *c.assistant, c.messages} - {""} for name, c in FORMATS.items()} | {
-    "baize": {"topic", "input"}
-}
-_ALSO_READ = {"messages": set(_OURS), "baize": {"topic"}, "alpaca": {"history"}}
 
 
 def detect(record) -> str:
     """Name the format that a record's fields are those of, or ""."""
     fields = record.keys() if isinstance(record, dict) else set()
-    return next((name for name, needed in _NEEDED.items() if needed <= fields), "")
+    return next((name for name, columns in FORMATS.items() if columns.needed() <= fields), "")
 
 
 def convert(record, name: str, format: str | None = None, columns: Columns | None = None) -> tuple[Dialogue, list[str]]:
@@ -66,65 +57,49 @@ def convert(record, name: str, format: str | None = None, columns: Columns | Non
     to read, for a format of your own. A list of messages is a record too.
     Raises ValueError, in plain words, for a record that is no dialogue.
     """
-    if isinstance(record, list) and record and _is_message(record[0]):
+    if isinstance(record, list) and record and isinstance(record[0], dict) and not detect(record[0]):
         record = {"messages": record}
     if not isinstance(record, dict):
         raise ValueError(f"a {type(record).__name__}, not an object with fields")
-    if columns is None and format in (None, "messages") and record.keys() == _OURS:
+    if record.keys() == TYPES.keys() and columns is None and format in (None, "messages"):
         with suppress(ValueError):  # the common case and the fastest; the slow way says what is wrong
-            dialogue = Dialogue.from_record(record)
-            _be_text(dialogue)
+            dialogue = _be_text(Dialogue.from_record(record))
             if all(len(m) == 2 for m in dialogue.messages):
                 return dialogue, []
     format = "" if columns else format or detect(record)
-    if not format and not columns:
+    columns = columns or FORMATS.get(format)
+    if columns is None:
         names = ", ".join(map(str, list(record)[:8])) or "(none)"
         remedy = 'Name them: load(path, user="…", assistant="…"), or messages="…"'
         raise ValueError(f"no format has these fields: {names}. {remedy}")
-    columns = columns or FORMATS[format]
-    if missing := sorted((_NEEDED[format] if format else columns.names() - {columns.system}) - record.keys()):
+    if missing := sorted(columns.needed() - record.keys()):
         raise ValueError(f"no {' and no '.join(missing)}")
-    notes, fields = [], {}
+    notes, fields = [], {"strategy": "transcript", "seed": record["topic"]} if format == "baize" else {}
+    used = {"id", "history", *columns.user, *columns.assistant, columns.system, columns.messages}
     if format == "messages":
-        fields = _own_fields(record, notes)
-    if format == "baize":
-        fields = {"seed": _text(record["topic"], "its topic", notes), "strategy": "transcript"}
-    fields["messages"], end = _exchanges(_said(record, columns, notes, of_sharegpt=format == "sharegpt"), notes)
-    if end or format == "baize":
-        fields["end"] = end
-    if extra := sorted(map(str, record.keys() - columns.names() - _ALSO_READ.get(format, set()) - {"id"})):
-        notes.append(f"fields left out: {', '.join(extra[:8])}" + (" …" if len(extra) > 8 else ""))
+        used |= TYPES.keys()
+        fields = {key: record[key] for key in TYPES.keys() - {"messages"} if record.get(key) is not None}
+        if isinstance(fields.get("usage"), str):
+            with suppress(ValueError):  # JSON in a text, as `write_parquet` keeps it
+                fields["usage"] = json.loads(fields["usage"])
+    for key in [key for key, value in fields.items() if not isinstance(value, TYPES[key])]:
+        notes += [f"field {key!r} left out: a {type(fields.pop(key)).__name__}"] if key != "id" else []
+    fields["messages"], end = _exchanges(_said(record, format, columns, notes), notes)
+    fields |= {"end": end} if end or format == "baize" else {}
+    if extra := sorted(map(str, record.keys() - used)):
+        notes.append(f"fields left out: {', '.join(extra[:8])}")
     given = record.get("id")
     fields["id"] = str(given) if isinstance(given, str | int) and str(given) else name
-    dialogue = Dialogue.from_record(fields)
-    _be_text(dialogue)
-    return dialogue, notes
+    return _be_text(Dialogue.from_record(fields)), notes
 
 
-def _own_fields(record, notes):
-    """What a record has of a dialogue's other fields, where they are of the right type."""
-    fields = {}
-    for name in _OURS - {"id", "messages"}:
-        value = record.get(name)
-        if name == "usage" and isinstance(value, str):
-            with suppress(ValueError):  # JSON in a text, as `write_parquet` keeps it
-                value = json.loads(value)
-        if isinstance(value, TYPES[name]):
-            fields[name] = value
-        elif value is not None:
-            notes.append(f"field {name!r} left out: a {type(value).__name__}")
-    return fields
-
-
-def _said(record, columns, notes, of_sharegpt=False):
+def _said(record, format, columns, notes):
     """[(who, text)] of a record, in order."""
     if columns.messages:
         said = _turns(record[columns.messages], f"its {columns.messages}", notes)
-        return [(who, _without_html(text, notes)) for who, text in said] if of_sharegpt else said
-    said = []
-    if columns.system and record.get(columns.system):
-        said.append(("system", "…"))  # is left out anyway
-    if columns == FORMATS["alpaca"] and not _empty(history := record.get("history")):
+        return [(who, _without_html(text, notes)) for who, text in said] if format == "sharegpt" else said
+    said = [("system", "…")] if columns.system and record.get(columns.system) else []  # is left out anyway
+    if not _empty(history := record.get("history")):
         if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
             raise ValueError("its history is no list of [question, answer]")
         said += _turns(history, "its history", notes)
@@ -132,49 +107,42 @@ def _said(record, columns, notes, of_sharegpt=False):
         if isinstance(record[names[0]], list):
             said += _turns(record[names[0]], f"its {names[0]}", notes)
         else:
-            texts = [_text(record.get(name), f"its {name}", notes) for name in names]
+            texts = (_text(record.get(name), f"its {name}", notes) for name in names)
             said.append((role, "\n\n".join(filter(None, texts))))
     return said
 
 
 def _turns(value, what, notes):
     """[(who, text)] of a list of messages in any of the shapes they are kept in, or of a transcript in one text."""
+    if isinstance(value, str) and value.lstrip()[:2] in ("[{", "[["):  # JSON in a column of a table
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if isinstance(value, str):
-        with suppress(ValueError):
-            if isinstance(listed := json.loads(value), list):
-                return _turns(listed, what, notes)
         parsed = transcript.parse(value)
         if parsed.reason and parsed.messages:
             notes.append("faulty parts of the transcript left out, its whole exchanges kept")
         return [(m["role"], m["content"]) for m in parsed.messages] + [("", parsed.reason)]
     if not isinstance(value, list):
         raise ValueError(f"{what} is a {type(value).__name__}, not a list")
-    said, left_out = [], set()
+    said, used = [], {"role", "from", "content", "value", "text"}
     for i, message in enumerate(value):
-        alternating = ("user", "assistant")[i % 2]
+        where = f"message {i} of {what}"
         if isinstance(message, str) or message is None:
-            said.append((alternating, message or ""))
+            said.append((("user", "assistant")[i % 2], message or ""))
         elif isinstance(message, list) and len(message) == 2:
             said += [
-                (role, _text(text, what, notes)) for role, text in zip(("user", "assistant"), message, strict=True)
+                (role, _text(text, where, notes)) for role, text in zip(("user", "assistant"), message, strict=True)
             ]
         elif not isinstance(message, dict):
-            raise ValueError(f"message {i} of {what} is a {type(message).__name__}, not an object")
-        elif who := next((message[key] for key in ("role", "from", "speaker") if message.get(key)), None):
+            raise ValueError(f"{where} is a {type(message).__name__}, not an object")
+        elif who := message.get("role") or message.get("from"):
             text = next((message[key] for key in ("content", "value", "text") if key in message), None)
-            said.append((who, _text(text, f"message {i}", notes, parts=True)))
-            used = {"role", "from", "speaker", "content", "value", "text"}
-            left_out |= {str(key) for key, inner in message.items() if key not in used and inner is not None}
+            said.append((who, _text(text, where, notes, parts=True)))
+            if extra := sorted(str(key) for key in message.keys() - used if message[key] is not None):
+                notes.append(f"fields of messages left out: {', '.join(extra[:8])}")
         else:  # {"human": …, "assistant": …}
-            pairs = [(key, _text(text, f"message {i}", notes)) for key, text in message.items() if _role(key)]
-            said += pairs or [("nobody", "")]
-    if left_out:
-        notes.append(f"fields of messages left out: {', '.join(sorted(left_out)[:8])}")
+            said += [(key, _text(message[key], where, notes)) for key in message if _role(key)] or [("nobody", "")]
     return said
-
-
-def _is_message(value):
-    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
 
 
 def _role(who):
@@ -187,15 +155,11 @@ def _empty(value):
 
 def _text(value, what, notes, parts=False):
     """A field as text: numbers as they are written, nothing as "". parts : whether it may be a list of parts."""
-    if isinstance(value, str):
-        return value
-    if _empty(value):
-        return ""
+    if isinstance(value, str) or _empty(value):
+        return value if isinstance(value, str) else ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         notes.append("a number taken as text")
         return json.dumps(value)
-    if parts and isinstance(value, dict):
-        value = value["parts"] if isinstance(value.get("parts"), list) else [value]
     if parts and isinstance(value, list):
         texts = [part.get("text") if isinstance(part, dict) else part for part in value]
         if not all(isinstance(text, str) for text in texts):
@@ -223,15 +187,14 @@ def _exchanges(said, notes):
         elif not text.strip():
             notes.append("an empty turn left out")
         elif role == "user":
-            if asked is not None:
-                notes.append("a question without an answer left out")
+            notes += ["a question without an answer left out"] if asked else []
             asked = text
-        elif asked is None:
-            notes.append("an answer without a question left out")
-        else:
+        elif asked:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
             asked = None
-    if asked is not None:
+        else:
+            notes.append("an answer without a question left out")
+    if asked:
         notes.append("a last question without an answer left out")
         end = "the last human turn has no answer"
     if not messages:
@@ -240,69 +203,58 @@ def _exchanges(said, notes):
     return messages, end
 
 
-_BLOCKS = {"p", "br", "pre", "blockquote", "ul", "ol", "li", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "td", "th"}
-_WHOLLY_HTML = re.compile(
-    r"\s*<(?:div|p|ul|ol|pre|h[1-6]|table)\b[^<>]*>.*</(?:div|p|ul|ol|pre|h[1-6]|table)>\s*", re.DOTALL
-)
-_MARKDOWN = (
+_TAGS = {"p", "br", "pre", "code", "ul", "ol", "li", "h1", "h2", "h3", "h4", "tr", "td", "th", "b", "strong", "i", "em"}
+_MARKDOWN = (  # of what nh3 leaves
     (r"<pre>\s*([\w+#-]*)\s*<code>", r"\n\n```\1\n"),
     (r"\s*</code>\s*</pre>", "\n```\n\n"),
     (r"</?code>", "`"),
     (r"</?(?:strong|b)>", "**"),
     (r"</?(?:em|i)>", "*"),
     (r"\s*<li>\s*(?:<p>)?", "\n- "),
-    (r"<h([1-6])>", r"\n\n# "),
-    (r"</t[dh]>\s*<t[dh]>", " | "),
     (r"</li>", ""),
-    (r"<(?:br|tr)>", "\n"),
-    (r"</?[a-z][a-z0-9]*>", "\n\n"),
-    (r"[ \t]*\n(?:[ \t]*\n)+", "\n\n"),
+    (r"</?\w+>", "\n\n"),
+    (r"\s*\n\s*\n", "\n\n"),
 )
 
 
 def _without_html(text, notes):
     """A message that is HTML as a whole, as browser extensions saved them, as Markdown; any other as it is."""
-    if not _WHOLLY_HTML.fullmatch(text):
+    if not re.fullmatch(r"\s*<(?:div|p|ul|ol|pre|h[1-6]|table)\b.*>\s*", text, re.DOTALL):
         return text
     import nh3
 
     notes.append("HTML made text")
-    tags = _BLOCKS | {"strong", "b", "em", "i", "code"}
-    text = nh3.clean(text, tags=tags, attributes={}, clean_content_tags={"button", "script", "style"}, link_rel=None)
+    text = nh3.clean(text, tags=_TAGS, attributes={}, clean_content_tags={"button", "script", "style"})
     for pattern, replacement in _MARKDOWN:
         text = re.sub(pattern, replacement, text)
     return html.unescape(text).strip()
 
 
 def _be_text(dialogue):
-    """Raise ValueError where a text can't be written as UTF-8."""
-    for text in (*dialogue.to_record().values(), *(m["content"] for m in dialogue.messages)):
-        if isinstance(text, dict) and text:
-            text = json.dumps(text, ensure_ascii=False)
+    """The dialogue. Raises ValueError where a text of it can't be written as UTF-8."""
+    usage = json.dumps(dialogue.usage, ensure_ascii=False) if dialogue.usage else ""
+    for text in (usage, *dialogue.to_record().values(), *(m["content"] for m in dialogue.messages)):
         if isinstance(text, str) and not text.isascii():
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                character = text[error.start]
-                if "\udc80" <= character <= "\udcff":  # a byte that was no UTF-8, see loading.py
-                    byte = character.encode(errors="surrogateescape")
-                    raise ValueError(
-                        f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}. Save the file as "
-                        'UTF-8, or say what it is: load(path, encoding="cp1252")'
-                    ) from error
-                raise ValueError(f"not text: {character!a} is half a character") from error
+                half = text[error.start]
+                if not "\udc80" <= half <= "\udcff":
+                    raise ValueError(f"not text: {half!a} is half a character") from error
+                byte = half.encode(errors="surrogateescape")  # that was no UTF-8, see loading.py
+                raise ValueError(
+                    f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}. Save the file as "
+                    'UTF-8, or say what it is: load(path, encoding="cp1252")'
+                ) from error
+    return dialogue
 
 
 def write_sharegpt(dialogues: Iterable[Dialogue], path) -> Path:
-    """Write {"id", "conversations": [{"from": "human"|"gpt", "value"}]} per dialogue, a JSON list; return its path."""
+    """Write a JSON list of {"id", "conversations": [{"from": "human"|"gpt", "value"}]}; return its path."""
     names = {"user": "human", "assistant": "gpt"}
-    entries = (
-        {"id": d.id, "conversations": [{"from": names[m["role"]], "value": m["content"]} for m in d.messages]}
-        for d in dialogues
-    )
-    lines = (json.dumps(entry, ensure_ascii=False) for entry in entries)
-    first = next(lines, "")
-    return common.write_pieces(path, chain(["[\n", first], (",\n" + line for line in lines), ["\n]\n"]))
+    said = ((d.id, [{"from": names[m["role"]], "value": m["content"]} for m in d.messages]) for d in dialogues)
+    lines = (json.dumps({"id": name, "conversations": talk}, ensure_ascii=False) for name, talk in said)
+    return common.write_pieces(path, chain(["[\n", next(lines, "")], (",\n" + line for line in lines), ["\n]\n"]))
 
 
 def write_parquet(dialogues: Iterable[Dialogue], path) -> Path:

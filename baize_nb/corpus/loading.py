@@ -37,17 +37,16 @@ class Record(NamedTuple):
 class Stream:
     """The dialogues of a file, read anew each time they are asked for; memory grows with the faults only.
 
-    path    : Baize JSON, ShareGPT, Alpaca, Dolly, prompts with completions, `messages` or our own corpus.
+    path    : JSON list, JSON lines, CSV or parquet, of Baize, ShareGPT, Alpaca … or of our own corpus.
     format  : one of formats.FORMATS ("baize" "sharegpt" …), or None: told record by record.
     source, license : written into every dialogue; without them what the file says, else the file's name and "".
     aside   : where records that can't be read go, with the reason; True: `<name>.unreadable.jsonl` beside the file.
     encoding : of the text; None: UTF-8, UTF-16 or UTF-32, told by the first bytes.
-    user, assistant, system, messages : for any other format, the columns to read: that with the questions (or several,
+    user, assistant, system, messages : the columns to read of any other format: that with the questions (or several,
               joined by an empty line) and that with the answers; or one that holds whole conversations.
 
     After a whole pass: unreadable, [Record]; notes, {what of some dialogues was left out: dialogues}; formats, {format:
-    dialogues}; aside, the file with what could not be read, or None. Raises CourseError, in the loop, for a file that
-    can't be read at all. Two dialogues may have the same id.
+    dialogues}; aside, the file with what could not be read. Raises CourseError for a file that can't be read at all.
     """
 
     path: str | Path
@@ -70,13 +69,10 @@ class Stream:
         self.columns = Columns(user, assistant, self.system, self.messages) if user or self.messages else None
         self.path = Path(self.path)
         self._aside = self.path.with_name(self.path.name + ".unreadable.jsonl") if self.aside is True else self.aside
-        self._forget()
-
-    def _forget(self):
         self.unreadable, self.notes, self.formats, self.aside, self.dialogues = [], Counter(), Counter(), None, []
 
     def __iter__(self) -> Iterator[Dialogue]:
-        self._forget()
+        self.unreadable, self.notes, self.formats, self.aside = [], Counter(), Counter(), None
         with ExitStack() as stack:
             for record in _records(self):
                 try:
@@ -143,15 +139,14 @@ def load(path, *arguments, **options) -> Stream:
 
 # ---- where a record begins and ends
 
-_FOREIGN = {b"PK\x03\x04": "an archive or a spreadsheet", b"\x28\xb5\x2f\xfd": "compressed by zstd"}  # the first bytes
 _KEY = r'"((?:[^"\\]|\\.)*)"\s*:\s*'
 _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*'
 _OPENING = re.compile(
     rf"\{{\s*{_KEY}(?:{_SCALAR}{_KEY})?"
 )  # of an object: its first key, its second where that is near
 _WRAPPED_LIST = re.compile(rf"\s*[{{,]\s*(?:{_KEY}{_SCALAR})*{_KEY}\[(?=\s*[{{\[])")
-_CONVERSATION = re.compile(r'\[\s*\{\s*"(?:role|from)"\s*:')
-_decode = json.JSONDecoder().raw_decode
+_BLANK = "\ufeff \t\r\n,"
+_NOT_JSON = (ValueError, RecursionError)
 
 
 def _records(stream):
@@ -159,53 +154,57 @@ def _records(stream):
 
     Bytes that are not UTF-8 come as lone surrogates, so that a fault costs one record and not the file.
     """
-    path, opened = stream.path, open
+    path = stream.path
     try:
         with path.open("rb") as file:
+            opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with opened(path, "rb") as file:
             head = file.read(4)
-        if head[:2] == b"\x1f\x8b":
-            opened = gzip.open
-            with gzip.open(path) as file:
-                head = file.read(4)
         if head == b"PAR1":
             yield from _rows(path)
-        elif head in _FOREIGN:
-            raise CourseError(f"{common.show(path)} is {_FOREIGN[head]}. Unpack it, or save it as CSV or JSON.")
-        else:
-            encoding = stream.encoding or json.detect_encoding(head).replace("utf-8-sig", "utf-8")
-            errors = "surrogateescape" if encoding == "utf-8" else "replace"
-            with opened(path, "rt", encoding=encoding, errors=errors, newline="\n") as file:
-                yield from _text_records(file, stream)
-    except (OSError, EOFError, LookupError) as error:
+            return
+        if head in (b"PK\x03\x04", b"\x28\xb5\x2f\xfd"):
+            raise CourseError(
+                f"{common.show(path)} is an archive or a spreadsheet. Unpack it, or save it as CSV or JSON."
+            )
+        encoding = stream.encoding or json.detect_encoding(head).replace("utf-8-sig", "utf-8")
+        errors = "surrogateescape" if encoding == "utf-8" else "replace"
+        with opened(path, "rt", encoding=encoding, errors=errors, newline="\n") as file:
+            yield from _text_records(file, stream)
+    except (OSError, EOFError, LookupError, csv.Error) as error:
         raise CourseError(f"Cannot read {common.show(path)} ({getattr(error, 'strerror', None) or error}).") from error
 
 
 def _text_records(file, stream):
     """The records of a text file; which of the readers below fits is told by its first lines."""
-    head = file.read(CHUNK)
-    file.seek(0)
-    text = head.lstrip("\ufeff \t\r\n")
-    start = len(head) - len(text)
-    lines = [line for line in text.split("\n")[:20] if line.strip()]
-    whole = [value for line in lines if isinstance(value := _line_value(line), dict | list)]
+    needed = stream.columns.needed() if stream.columns else None
 
     def known(value):
-        names = stream.columns.names() - {stream.columns.system} if stream.columns else ()
-        return isinstance(value, dict) and bool(names <= value.keys() if names else detect(value))
+        return isinstance(value, dict) and (needed <= value.keys() if needed else detect(value) != "")
 
-    if text.startswith("[") and not _CONVERSATION.match(text):
+    head = file.read(CHUNK)
+    file.seek(0)
+    text = head.lstrip(_BLANK)
+    start = len(head) - len(text)
+    lines = [line for line in text.split("\n")[:20] if line.strip()]
+    values = [_line_value(line) for line in lines]
+    wrapper = _WRAPPED_LIST.match(text)
+    if text.startswith("[") and not re.match(r'\[\s*\{\s*"(?:role|from)"\s*:', text):  # that is one conversation
         return _entries(_Window(file, start + 1), known, stream.notes, "]")
-    spread = text.startswith(("{", "[")) and not _line_value(lines[0])  # the first record has more lines than one
-    if text.startswith("{") and (spread or (len(lines) == 1 and not known(whole[0]))):
-        wrapper = _WRAPPED_LIST.match(text)
-        if wrapper and not known({wrapper[wrapper.lastindex]: ""}):
-            return _entries(_Window(file, start + wrapper.end()), known, stream.notes, "]")
-    if spread and (lines[0].rstrip()[-1:] in "{[," or len(lines[0]) > CHUNK // 2):
+    several = len(lines) > 1 and values[0]  # records, one a line
+    if wrapper and not several and not known({wrapper[wrapper.lastindex]: ""}) and not known(values[0]):
+        return _entries(_Window(file, start + wrapper.end()), known, stream.notes, "]")
+    if text[:1] in ("{", "[") and not values[0] and (lines[0].rstrip()[-1:] in "{[," or len(lines[0]) > CHUNK // 2):
         return _entries(_Window(file, start), known, stream.notes, "")
-    if whole or stream.path.suffix in (".jsonl", ".ndjson") or not text:
+    if any(isinstance(value, dict | list) for value in values) or stream.path.suffix == ".jsonl" or not text:
         return _lines(file, known)
-    if stream.columns or stream.path.suffix in (".csv", ".tsv"):
-        return _table(file, stream.path, lines[0])
+    if stream.columns or stream.path.suffix == ".csv":
+        csv.field_size_limit(2**31 - 1)
+        rows = csv.DictReader(file, delimiter=max(",\t;|", key=lines[0].count))
+        return (
+            Record(i, f"line {rows.line_num}", {str(k).strip(_BLANK): v for k, v in row.items()})
+            for i, row in enumerate(rows, 1)
+        )
     raise CourseError(
         f"{common.show(stream.path)}: neither JSON nor CSV nor parquet, not a list of dialogues. Save it "
         "as a JSON list, as one dialogue a line, or as parquet; or name columns: load(path, user=…, assistant=…)."
@@ -213,26 +212,22 @@ def _text_records(file, stream):
 
 
 def _line_value(line):
-    """The value of a whole line of JSON, or None. A comma behind it does no harm."""
     try:
-        return json.loads(line.strip("\ufeff \t\r\n,"))
-    except (ValueError, RecursionError):
+        return json.loads(line.strip(_BLANK))
+    except _NOT_JSON:
         return None
 
 
 def _lines(file, known):
     """JSON lines; empty ones are skipped. A line that holds several records, in a list or an object, gives them all."""
     for number, line in enumerate(file, start=1):
-        if text := line.strip("\ufeff \t\r\n,"):
-            where = f"line {number}"
+        if text := line.strip(_BLANK):  # a comma behind it does no harm
             try:
-                value = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                at = f" at character {getattr(error, 'pos', 0) + 1}"
-                yield Record(number, where, None, _not_json(error, at), line.rstrip("\n"))
+                parts = _parts(json.loads(text), known)
+            except _NOT_JSON as error:
+                yield Record(number, f"line {number}", None, _not_json(error, True), line.rstrip("\n"))
             else:
-                for i, part in enumerate(_parts(value, known)):
-                    yield Record(number + i, where, part)
+                yield from (Record(number + i, f"line {number}", part) for i, part in enumerate(parts))
 
 
 def _parts(value, known):
@@ -246,17 +241,6 @@ def _parts(value, known):
     return [value]
 
 
-def _table(file, path, head):
-    """Rows of a CSV file with a header."""
-    csv.field_size_limit(2**31 - 1)
-    rows = csv.DictReader(file, delimiter=max(",\t;|", key=head.count))
-    try:
-        for number, row in enumerate(rows, start=1):
-            yield Record(number, f"line {rows.line_num}", {str(k).strip("\ufeff"): v for k, v in row.items()})
-    except csv.Error as error:
-        raise CourseError(f"{common.show(path)}:{rows.line_num}: {error}. Correct that line.") from error
-
-
 def _rows(path):
     """Rows of a parquet file as dicts, without the fields that are null."""
     import pyarrow
@@ -265,18 +249,15 @@ def _rows(path):
     def values(batch):
         try:
             return batch.to_pylist()
-        except UnicodeDecodeError as error:  # one text that is none must not cost its thousand neighbours
-            one = len(batch) == 1
-            return [error] if one else [found for i in range(len(batch)) for found in values(batch.slice(i, 1))]
+        except UnicodeDecodeError:  # one text that is none must not cost its thousand neighbours
+            return [v for i in range(len(batch)) for v in values(batch.slice(i, 1))] if len(batch) > 1 else [None]
 
     try:
         with parquet.ParquetFile(path) as file:
-            found = (value for batch in file.iter_batches(1000) for value in values(batch))
-            for number, value in enumerate(found, start=1):
-                if isinstance(value, dict):
-                    yield Record(number, f"row {number}", {k: v for k, v in value.items() if v is not None})
-                else:
-                    yield Record(number, f"row {number}", None, f"not text ({value.reason})")
+            rows = (row for batch in file.iter_batches(1000) for row in values(batch))
+            for number, row in enumerate(rows, start=1):
+                value = {k: v for k, v in (row or {}).items() if v is not None}
+                yield Record(number, f"row {number}", value, "" if row else "a text that is no UTF-8")
     except pyarrow.ArrowException as error:
         raise CourseError(f"{common.show(path)}: a damaged parquet file ({error}). Fetch it again.") from error
 
@@ -284,28 +265,27 @@ def _rows(path):
 def _entries(window, known, notes, end):
     """JSON values one behind the other, decoded out of a window that moves over the file. end: "]" inside a list."""
     number = 0
-    while True:
-        if (mark := window.mark()) and mark != end:
+    while mark := window.mark():
+        if mark != end:
             where = f"entry {number + 1} (line {window.line})"
             value, reason, raw = window.take(known)
             for part in [None] if reason else _parts(value, known):
                 number += 1
                 yield Record(number, where, part, reason, raw)
-        elif not mark:
-            if end and not window.closed:
-                notes["the list has no end: the file was cut short"] += 1
-            return
+            continue
+        window.advance(window.at + 1)
+        following = window.mark(1000)
+        if another := _WRAPPED_LIST.match("," + window.text[window.at :]):  # the next list of the object
+            window.advance(window.at + another.end() - 1)
+        elif following in ("[", "{"):
+            notes["behind the end of a list, read as well"] += 1
+            window.advance(window.at + (following == "["))
         else:
-            window.advance(window.at + 1)
-            if another := window.match(_WRAPPED_LIST):  # the next list of the object
-                window.advance(another.end())
-            elif window.mark() in ("[", "{"):
-                notes["behind the end of a list, read as well"] += 1
-                window.advance(window.at + (window.mark() == "["))
-            else:
-                if rest := window.text[window.at :].strip("}] \t\r\n,;"):
-                    notes[f"text behind the end of the list left out: {_printable(repr(rest[:40]))}"] += 1
-                return
+            if rest := window.text[window.at :].strip("}]" + _BLANK):
+                notes[f"text behind the end of the list left out: {_printable(repr(rest[:40]))}"] += 1
+            return
+    if end and not window.closed:
+        notes["the list has no end: the file was cut short"] += 1
 
 
 class _Window:
@@ -329,31 +309,26 @@ class _Window:
         self.line += self.text.count("\n", self.at, to)
         self.at = to
 
-    def match(self, pattern):
-        """The match of a pattern here, in the next thousand characters."""
-        while len(self.text) < self.at + 1000 and not self.ended:
-            self._more()
-        return pattern.match(self.text, self.at)
-
-    def mark(self):
-        """The next character that is neither white space nor a comma; "" at the end of the file."""
-        pattern = re.compile("[\\s,\ufeff]*")
+    def mark(self, ahead=1):
+        """The next character that is no white space or comma, "" at the end; `ahead` characters of it are in `text`."""
+        pattern = re.compile(f"[{_BLANK}]*")
         while True:
             self.advance(pattern.match(self.text, self.at).end())
-            if self.at < len(self.text) or self.ended:
+            if self.at + ahead <= len(self.text) or self.ended:
                 return self.text[self.at : self.at + 1]
             self._more()
 
     def take(self, known):
         """(value, "", "") of the entry that begins here, or (None, reason, its raw text); moves behind it."""
+        decode = json.JSONDecoder().raw_decode
         while True:
             try:
-                value, end = _decode(self.text, self.at)
-            except (ValueError, RecursionError) as error:
+                value, end = decode(self.text, self.at)
+            except _NOT_JSON as error:
                 # The fault may only be that the window ends here: a pair of \uXXXX is valid as a whole only.
                 edge = getattr(error, "pos", 0) >= len(self.text) - 12 or str(error).startswith("Unterminated")
                 if self.ended or not edge:
-                    return None, _not_json(error), self._skip(known)
+                    return None, _not_json(error), self._skip(known, decode)
             else:
                 if end < len(self.text) or self.ended:  # at the edge, 12 may be the beginning of 123
                     self._remember_opening()
@@ -365,36 +340,38 @@ class _Window:
         if (found := _OPENING.match(self.text, self.at)) and len(self._openings) < 1000:
             self._openings.setdefault(found[1], set()).add(found[2])
 
-    def _skip(self, known):
-        """The raw text of a faulty entry; moves to the next one, or to the end of the file."""
-        if not self._openings:
-            self._remember_opening()
-        while not (end := self._next_entry(known)) and not self.ended:
-            self._more()
-        raw = self.text[self.at : end or len(self.text)]
-        self.closed = "]" in raw[-9:]
-        self.advance(self.at + len(raw))
-        return raw.strip(", \t\r\n")
+    def _skip(self, known, decode):
+        """The raw text of a faulty entry; moves to the next one, or to the end of the file.
 
-    def _next_entry(self, known):
-        """Where the next entry begins behind a faulty one: an object that opens as others did, or is whole and known.
-
-        Sought from the faulty one's first characters on, since a quotation mark too many or too few shifts all others.
+        The next one is an object that opens as others did, or is whole and known. It is sought from the faulty one's
+        first characters on, since a quotation mark too many or too few shifts all others.
         """
-        for brace in re.compile(r'\{(?=\s*")').finditer(self.text, self.at + 1):
-            found = _OPENING.match(self.text, brace.start())
+
+        def is_entry(at):
+            found = _OPENING.match(self.text, at)
             seen = self._openings.get(found[1], ()) if found else ()
             if seen and (found[2] in seen or found[2] is None or None in seen):
-                return brace.start()
+                return True
             try:
-                if known(_decode(self.text, brace.start())[0]):
-                    return brace.start()
-            except (ValueError, RecursionError):
-                continue
-        return 0
+                return known(decode(self.text, at)[0])
+            except _NOT_JSON:
+                return False
+
+        if not self._openings:
+            self._remember_opening()
+        while True:
+            braces = re.compile(r'\{(?=\s*")').finditer(self.text, self.at + 1)
+            end = next((brace.start() for brace in braces if is_entry(brace.start())), len(self.text))
+            if end < len(self.text) or self.ended:
+                break
+            self._more()
+        raw = self.text[self.at : end]
+        self.closed = "]" in raw[-9:]
+        self.advance(end)
+        return raw.strip(_BLANK)
 
 
-def _not_json(error, where=""):
+def _not_json(error, of_line=False):
     if isinstance(error, json.JSONDecodeError):
-        return f"not JSON ({error.msg}{where})"
+        return f"not JSON ({error.msg}" + (f" at character {error.pos + 1})" if of_line else ")")
     return "not JSON (nested too deeply)" if isinstance(error, RecursionError) else f"not JSON ({error})"

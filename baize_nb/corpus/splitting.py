@@ -28,11 +28,9 @@ def split(
 ) -> tuple[list[Dialogue], list[Dialogue]]:
     """Split into (train, heldout), two lists sorted by id; no seed, no near duplicate on both sides.
 
-    heldout : how many dialogues to keep away, spread over the sources in proportion. Dialogues that belong together
-              stay together, so there may be a few less.
-    seed    : another number, another choice. The order of `dialogues` changes nothing.
-    near    : dialogues of this trigram Jaccard similarity belong together, as do those of one seed (`seed_key`) and
-              of seeds that are at least 0.8 similar; None: only those of one seed.
+    heldout : how many dialogues to keep away, in proportion to the sources; there may be a few less, since those of one
+              seed, of seeds at least 0.8 similar, and of trigram Jaccard similarity `near` stay together (None: only
+              those of one seed). Neither their order nor chance changes the choice, only `seed` does.
     Raises CourseError where there are too few dialogues to keep `heldout` away and still train on one.
     """
     dialogues = list(dialogues)
@@ -46,10 +44,7 @@ def split(
 def heldout_positions(
     dialogues: Iterable[Dialogue], heldout: int, seed: int = 0, near: float | None = 0.7, sketches=None
 ) -> set[int]:
-    """Return the indexes that `split` keeps away: for a `stream`, of which no list is made.
-
-    sketches : what `sketch` made of the same dialogues, where it is there already.
-    """
+    """Return the indexes that `split` keeps away: for a `stream`, of which no list is made. sketches: see `sketch`."""
     keys, sources = [], []
     for dialogue in dialogues:
         keys.append(seed_key(dialogue))
@@ -116,10 +111,8 @@ def _take(groups, sources, heldout, seed):
 class Leakage:
     """What training and held-out dialogues have in common. True in a condition where there is something.
 
-    seeds      : [(train id, held-out id)] with the same seed.
-    near_seeds : [(train id, held-out id, similarity)] with nearly the same seed.
-    near       : [(train id, held-out id, similarity)] with nearly the same text.
-    Each held-out dialogue stands at most once in each list, with the training dialogue that is nearest.
+    seeds, near_seeds, near : [(train id, held-out id, similarity)] with the same seed (without similarity), nearly the
+    same seed, nearly the same text; each held-out dialogue at most once, with the training dialogue that is nearest.
     """
 
     train: int
@@ -142,10 +135,7 @@ class Leakage:
 
 
 def leakage(train: Iterable[Dialogue], heldout: Iterable[Dialogue], near: float = 0.7) -> Leakage:
-    """Find what two lists of dialogues have in common.
-
-    near : trigram Jaccard similarity from which on dialogues count as the same; seeds from 0.8 on, see `split`.
-    """
+    """Find what two lists of dialogues have in common: seeds (from 0.8 on), texts (from similarity `near` on)."""
     train, heldout = list(train), list(heldout)
     by_key = {seed_key(d): d.id for d in reversed(train)}
     seeds = [(by_key[seed_key(d)], d.id) for d in heldout if seed_key(d) in by_key]
@@ -199,10 +189,8 @@ class PromptOverlap:
 
 
 def prompt_overlap(dialogues: Iterable[Dialogue], prompts: list[str], n: int = 8) -> PromptOverlap:
-    """Find runs of `n` words that a corpus has in common with evaluation prompts.
-
-    dialogues : any iterable; it is read once. Eight words in a row are rarely chance, but quotations and phrases
-    ("the quick brown fox …") do occur: read the examples.
+    """Find runs of `n` words that a corpus has in common with evaluation prompts. Eight in a row are rarely chance,
+    but quotations and phrases do occur: read the examples.
     """
 
     def runs(said):
