@@ -65,7 +65,7 @@ def test_without_a_manifest_a_corpus_card_says_so(path, content):
 def test_hostile_dialogues_stay_text(path):
     facts = dict.fromkeys(("model", "source", "license", "end"), EVIL)
     pool = [dialogue(EVIL + "?", "They bark because of the", id="<b>|`x`", **facts)]
-    text = cards.write_corpus_card(pool, path, notes=[EVIL], uses=[EVIL]).read_text()
+    text = cards.write_corpus_card(pool, path, notes=[EVIL]).read_text()
     assert "<img" not in text and "<b>" not in text
     assert not re.search(r"(?<!\\)\[click", text) and "\n# Title" not in text
     rows = [line for line in text.splitlines() if line.startswith("|")]

@@ -56,6 +56,12 @@ def pairs(dialogues, threshold):
     return {(i, j) for i, j in near if corpus.overlap(said[i], said[j]) >= threshold}
 
 
+def linked(dialogues, threshold):
+    groups = duplicates.Groups()
+    groups.link(dialogues, duplicates.all_words, threshold)
+    return [group for group in groups.lists() if len(group) > 1]
+
+
 def components(n, links):
     home = list(range(n))
     for i, j in links:
@@ -74,7 +80,7 @@ def test_linked_are_the_components_of_all_pairs(threshold):
         for k in range(rng.randint(1, 5)):
             dialogues.append(dialogue("?", changed(answer, rng, k // 2), id=f"{i}-{k}"))
     rng.shuffle(dialogues)
-    found = duplicates.linked(dialogues, duplicates.all_words, threshold)
+    found = linked(dialogues, threshold)
     assert found == components(len(dialogues), pairs(dialogues, threshold)) and len(found) > 10
 
 
@@ -87,7 +93,7 @@ def test_short_and_empty_texts_are_compared_too(said):
     dialogues = [dialogue(a, b, id=str(i)) for i, (a, b) in enumerate(said)]
     exact = pairs(dialogues, 1.0)
     assert set(corpus.near_duplicates(dialogues, 1.0)) == {i for i, _ in exact}
-    assert duplicates.linked(dialogues, duplicates.all_words, 1.0) == components(len(dialogues), exact)
+    assert linked(dialogues, 1.0) == components(len(dialogues), exact)
 
 
 def test_similarity_is_the_exact_one_and_a_file_gives_what_its_list_gives(tmp_path):
@@ -110,7 +116,7 @@ def test_similarity_is_the_exact_one_and_a_file_gives_what_its_list_gives(tmp_pa
 def test_ten_thousand_copies_are_found_without_comparing_all_pairs():
     dialogues = [dialogue("why", "because it is so and not otherwise", id=str(i)) for i in range(10_000)]
     assert len(corpus.near_duplicates(dialogues)) == 9_999
-    assert duplicates.linked(dialogues, duplicates.all_words, 0.7) == [list(range(10_000))]
+    assert linked(dialogues, 0.7) == [list(range(10_000))]
 
 
 COPIES = {  # one word changed

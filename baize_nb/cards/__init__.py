@@ -16,25 +16,13 @@ from ..common import CourseError
 from ..corpus import Dialogue
 
 
-def write_corpus_card(
-    dialogues: Sequence[Dialogue],
-    path,
-    rules=corpus.RULES + corpus.SUSPICIONS,
-    uses=(
-        "Learning how chat corpora are made, inspected and cleaned.",
-        "Fine-tuning experiments that stay experiments.",
-    ),
-    not_for=("Advice to anybody, above all in medicine, law or money.", "Facts, or a test of what a model knows."),
-    notes=(),
-) -> Path:
+def write_corpus_card(dialogues: Sequence[Dialogue], path, notes: Sequence[str] = ()) -> Path:
     """Write the card of the corpus at `path` beside it; return the card's path: `train.card.md` for train.jsonl.
 
     dialogues : what stands in the corpus. How it was made comes from its manifest, where it has one.
-    rules     : see `rule_table`. uses, not_for : sentences on what it may and may not serve for.
     notes     : more sentences for "What is wrong with it", for instance what was found by reading.
-
     The figures lie in `train.card/`, under names that change with their content: an old card keeps its own until the
-    new one stands whole. Raises CourseError where there is no corpus to describe or the disk does not let us.
+    new one stands whole. Raises CourseError where there is no corpus to describe.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -44,7 +32,7 @@ def write_corpus_card(
     path = Path(path)
     if not dialogues or not path.is_file():
         raise CourseError(f"There are no dialogues in {common.show(path)} to describe. Write the corpus first.")
-    folder, manifest, table = path.with_suffix(".card"), common.read_manifest(path), corpus.rule_table(dialogues, rules)
+    folder, manifest, table = path.with_suffix(".card"), common.read_manifest(path), corpus.rule_table(dialogues)
     user, assistant = (corpus.message_words(dialogues, role) for role in ("user", "assistant"))
     settings = manifest.get("settings") if isinstance(manifest.get("settings"), dict) else {}
     made = {
@@ -82,12 +70,10 @@ def write_corpus_card(
         made=made,
         table=table,
         notes=notes,
-        uses=uses,
-        not_for=not_for,
         words_picture=picture(figures.words_by_role(user, assistant), "words"),
-        rules_picture=""
-        if found.empty
-        else picture(figures.hits(found.only.to_dict(), (found.hits - found.only).to_dict()), "rules"),
+        rules_picture=picture(figures.hits(dict(found.only), dict(found.hits - found.only)), "rules")
+        if len(found)
+        else "",
     )
     card_path = _write(card, path.with_suffix(".card.md"))
     for old in folder.glob("*.png"):

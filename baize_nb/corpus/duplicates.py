@@ -45,27 +45,33 @@ def near_duplicates(dialogues: Iterable[Dialogue], threshold: float = 0.7, sketc
     return found
 
 
-def linked(items, said: Callable, threshold: float, sketches=None) -> list[list[int]]:
-    """List the indexes of items that near duplicates link, directly or through others, group by group, sorted."""
-    candidates, parent = Candidates(items, said, sketches), {}
+class Groups(dict):
+    """Indexes that belong together, directly or through others: {index: another of its group, or itself}."""
 
-    def root(i):
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]  # shorter for the next time
+    def root(self, i: int) -> int:
+        """Return the index that stands for the group of `i`."""
+        while self.setdefault(i, i) != i:
+            self[i] = i = self[self[i]]  # shorter for the next time
         return i
 
-    for i in candidates.rows:
-        parent[i], twin = i, False
-        for j in candidates.earlier(i):
-            if root(j) != root(i) and (share := candidates.similarity(i, j)) >= threshold:
-                parent[root(j)] = root(i)
-                twin = twin or share == 1
-        if not twin:  # what is near an exact copy is near its twin, which is there already
-            candidates.insert(i)
-    groups = defaultdict(list)
-    for i in parent:
-        groups[root(i)].append(i)
-    return sorted(group for group in groups.values() if len(group) > 1)
+    def lists(self) -> list[list[int]]:
+        """List the groups, each sorted."""
+        found = defaultdict(list)
+        for i in self:
+            found[self.root(i)].append(i)
+        return sorted(map(sorted, found.values()))
+
+    def link(self, items, said: Callable, threshold: float, sketches=None) -> None:
+        """Join near duplicates. Arguments as for `Candidates`; the order of the items changes nothing."""
+        candidates = Candidates(items, said, sketches)
+        for i in candidates.rows:
+            twin = False
+            for j in candidates.earlier(i):
+                if self.root(j) != self.root(i) and (share := candidates.similarity(i, j)) >= threshold:
+                    self[self.root(j)] = self.root(i)
+                    twin = twin or share == 1
+            if not twin:  # what is near an exact copy is near its twin, which is there already
+                candidates.insert(i)
 
 
 def all_words(dialogue: Dialogue) -> list[str]:

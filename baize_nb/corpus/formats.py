@@ -25,7 +25,6 @@ class Columns(NamedTuple):
 
     user: tuple = ()
     assistant: tuple = ()
-    system: str = ""
     messages: str = ""
 
     def needed(self) -> set[str]:
@@ -38,7 +37,7 @@ FORMATS = {  # in the order in which a record is tried
     "sharegpt": Columns(messages="conversations"),
     "conversation": Columns(messages="conversation"),
     "baize": Columns(assistant=("topic",), messages="input"),  # its topic is no answer, but has to be there
-    "alpaca": Columns(("instruction", "input"), ("output",), "system"),
+    "alpaca": Columns(("instruction", "input"), ("output",)),
     "dolly": Columns(("instruction", "context"), ("response",)),
     "prompt": Columns(("prompt",), ("completion",)),
 }
@@ -75,7 +74,7 @@ def convert(record, name: str, format: str | None = None, columns: Columns | Non
     if missing := sorted(columns.needed() - record.keys()):
         raise ValueError(f"no {' and no '.join(missing)}")
     notes, fields = [], {"strategy": "transcript", "seed": record["topic"]} if format == "baize" else {}
-    used = {"id", "history", *columns.user, *columns.assistant, columns.system, columns.messages}
+    used = {"id", "history", "system", *columns.user, *columns.assistant, columns.messages}
     if format == "messages":
         used |= TYPES.keys()
         fields = {key: record[key] for key in TYPES.keys() - {"messages"} if record.get(key) is not None}
@@ -98,7 +97,7 @@ def _said(record, format, columns, notes):
     if columns.messages:
         said = _turns(record[columns.messages], f"its {columns.messages}", notes)
         return [(who, _without_html(text, notes)) for who, text in said] if format == "sharegpt" else said
-    said = [("system", "…")] if columns.system and record.get(columns.system) else []  # is left out anyway
+    said = [("system", "…")] if record.get("system") else []  # is left out anyway
     if not _empty(history := record.get("history")):
         if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
             raise ValueError("its history is no list of [question, answer]")

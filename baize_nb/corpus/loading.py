@@ -42,7 +42,7 @@ class Stream:
     source, license : written into every dialogue; without them what the file says, else the file's name and "".
     aside   : where records that can't be read go, with the reason; True: `<name>.unreadable.jsonl` beside the file.
     encoding : of the text; None: UTF-8, UTF-16 or UTF-32, told by the first bytes.
-    user, assistant, system, messages : the columns to read of any other format: that with the questions (or several,
+    user, assistant, messages : the columns to read of any other format: that with the questions (or several,
               joined by an empty line) and that with the answers; or one that holds whole conversations.
 
     After a whole pass: unreadable, [Record]; notes, {what of some dialogues was left out: dialogues}; formats, {format:
@@ -57,7 +57,6 @@ class Stream:
     encoding: str | None = None
     user: str | tuple = ()
     assistant: str | tuple = ()
-    system: str = ""
     messages: str = ""
 
     def __post_init__(self):
@@ -66,7 +65,7 @@ class Stream:
         user, assistant = ((c,) if isinstance(c, str) else tuple(c) for c in (self.user, self.assistant))
         if bool(user) != bool(assistant) or (user and self.messages):
             raise CourseError("Name the columns of both user and assistant, or that of messages, and nothing else.")
-        self.columns = Columns(user, assistant, self.system, self.messages) if user or self.messages else None
+        self.columns = Columns(user, assistant, self.messages) if user or self.messages else None
         self.path = Path(self.path)
         self._aside = self.path.with_name(self.path.name + ".unreadable.jsonl") if self.aside is True else self.aside
         self.unreadable, self.notes, self.formats, self.aside, self.dialogues = [], Counter(), Counter(), None, []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..common import CourseError
 from ..text import fold, words
 from .dialogue import Dialogue
-from .duplicates import Candidates, all_words, linked
+from .duplicates import Candidates, Groups, all_words
 
 # Nearer than dialogues have to be: short questions from one mould ("What are the genetic changes related to …") share
 # most of their trigrams and ask about different things.
@@ -49,35 +49,22 @@ def heldout_positions(
     for dialogue in dialogues:
         keys.append(seed_key(dialogue))
         sources.append(dialogue.source)
-    near_ones = []
+    together, first = Groups(), {key: i for i, key in reversed(list(enumerate(keys)))}
     if near is not None:
-        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        seeds = Groups()
+        seeds.link(first, words, NEAR_SEEDS)
         places = list(first.values())
-        near_seeds = [[places[i] for i in group] for group in linked(first, words, NEAR_SEEDS)]
-        near_ones = linked(dialogues, all_words, near, sketches) + near_seeds
-    groups = _groups(keys, near_ones)
+        together.update((places[i], places[j]) for i, j in seeds.items())
+        together.link(dialogues, all_words, near, sketches)
+    for i, key in enumerate(keys):
+        together[together.root(i)] = together.root(first[key])
+    groups = {min(keys[i] for i in group): group for group in together.lists()}
     if not 1 <= heldout < len(keys) or len(groups) < 2:
         raise CourseError(
             f"Cannot keep {heldout} of {len(keys)} dialogues ({len(groups)} different seeds) away and still train "
             "on the rest. Ask for fewer, or collect more dialogues in notebook 02."
         )
     return {i for key in _take(groups, sources, heldout, seed) for i in groups[key]}
-
-
-def _groups(keys, near_ones):
-    """`{seed key: {indexes}}`, one per seed; seeds that `near_ones` joins are one, under the first by alphabet."""
-    groups = defaultdict(set)
-    for i, key in enumerate(keys):
-        groups[key].add(i)
-    home = {key: key for key in groups}  # where the dialogues of a key are now
-    for cluster in near_ones:
-        together = {home[keys[i]] for i in cluster}
-        first = min(together)
-        for other in together - {first}:
-            groups[first] |= groups.pop(other)
-        for i in groups[first]:
-            home[keys[i]] = first
-    return dict(groups)
 
 
 def _take(groups, sources, heldout, seed):
@@ -159,12 +146,10 @@ def leakage(train: Iterable[Dialogue], heldout: Iterable[Dialogue], near: float 
 
 @dataclass
 class PromptOverlap:
-    """Runs of `n` words that a corpus has in common with evaluation prompts. True in a condition where there are any.
+    """Runs of `n` words that a corpus has in common with `prompts` prompts. True in a condition where there are any.
 
-    prompts   : how many were looked for. dialogues : how many have a run of some prompt in them.
-    shared    : {index of a prompt: share of its runs that stand in the corpus, 0 … 1}, only where above 0.
-    examples  : {index of a prompt: (id of a dialogue, the run)}, the first found.
-    too_short : indexes of prompts of fewer than `n` words: they were compared with whole messages only.
+    dialogues : how many have a run of some prompt in them. shared : {index of a prompt: share of its runs, 0 … 1}.
+    examples : {index: (id of a dialogue, the run)}. too_short : indexes of those that only whole messages could match.
     """
 
     n: int
