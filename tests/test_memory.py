@@ -14,6 +14,7 @@ from baize_nb.corpus import Dialogue
 from baize_nb.finetune import memory
 
 LAPTOP = profiles.get("laptop")
+GPU_BYTES = memory.gpu_bytes
 PAPER = {"paper-7b": (6.7, 17.9, 26), "paper-13b": (13.0, 28.0, 25), "paper-30b": (32.5, 54.6, 42)}
 MEASURE = """
 import resource, sys
@@ -33,57 +34,50 @@ print(1024 * int(peak) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def talk(words, id="d"):
-    return Dialogue(
-        id=id, messages=[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "because " * words}]
-    )
-
-
-# --- parameters
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(memory, "gpu_bytes", lambda: 0)
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_parameters_are_those_of_the_paper(name):
-    billions, millions, _ = PAPER[name]
+def test_parameters_and_memory_are_those_of_the_paper(name):
+    billions, millions, gigabytes = PAPER[name]
     profile = profiles.get(name)
-    shape = memory.shapes(profile.base)
-    assert round((shape.linear + shape.embedding) / 1e9, 1) == billions
-    assert round(shape.lora(profile.targets, profile.rank) / 1e6, 1) == millions
+    linear, embedding, lora = memory.shapes(profile.base).sizes(profile.targets, profile.rank)
+    assert (round((linear + embedding) / 1e9, 1), round(lora / 1e6, 1)) == (billions, millions)
+    assert finetune.needs(profile).memory == pytest.approx(gigabytes * 1e9, rel=0.15)
 
 
-def test_parameters_are_those_of_the_embedded_model(base):
-    shape, model = memory.shapes("embedded"), base[0]
-    everything = sum(p.numel() for p in model.parameters())
+def test_parameters_are_those_of_the_model_and_shapes_come_from_a_folder_too(base, tmp_path):
+    model, (linear, embedding, lora) = base[0], memory.shapes("embedded").sizes(LAPTOP.targets, 8)
     norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    assert shape.linear + shape.embedding == everything - norms
+    assert linear + embedding == sum(p.numel() for p in model.parameters()) - norms
     found = [m for name, m in model.named_modules() if name.split(".")[-1] in LAPTOP.targets]
-    assert shape.lora(LAPTOP.targets, 8) == sum(8 * (m.out_features + m.in_features) for m in found)
-
-
-def test_shapes_come_from_a_folder_too(tmp_path):
+    assert lora == sum(8 * (m.out_features + m.in_features) for m in found)
     assert memory.shapes(str(models.embedded())) == memory.shapes("embedded")
-    for name in ("some/hub-id", str(tmp_path)):
-        with pytest.raises(CourseError, match="are not known"):
-            memory.shapes(name)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CourseError, match="hidden_size"):
-        memory.shapes(str(tmp_path))
+    for name, fault in (("some/hub-id", "are not known"), (str(tmp_path), "hidden_size")):
+        with pytest.raises(CourseError, match=fault):
+            memory.shapes(name)
 
 
-def test_every_profile_can_be_predicted():
+def test_every_profile_can_be_predicted_and_the_device_decides_where_it_runs(monkeypatch):
     for profile in profiles.PROFILES.values():
         found = finetune.needs(profile, speed=1e11)
         assert found.memory == sum(found.parts.values()) > 1e9 and min(found.parts.values()) > 0 and found.disk > 1e8
         assert (found.minutes is None) == (found.place == "GPU") == (profile.dtype in memory.GPU_ONLY)
         assert ("of a GPU" in str(found)) == (found.place == "GPU")
-
-
-# --- memory
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_memory_is_that_of_the_paper_within_fifteen_percent(name):
-    assert finetune.needs(profiles.get(name)).memory == pytest.approx(PAPER[name][2] * 1e9, rel=0.15)
+    large = replace(profiles.get("paper-7b"), dtype="bfloat16", micro_batch_size=1)
+    monkeypatch.setattr(memory, "free_gib", lambda: 4)
+    with pytest.raises(CourseError, match=r"and 4\.0 GiB are free"):
+        memory.check_memory(large, [])
+    with pytest.raises(CourseError, match=r"and 4\.0 GiB are free"):  # not let through for its dtype
+        memory.check_memory(replace(large, dtype="float16"), [])
+    monkeypatch.setattr(memory, "gpu_bytes", lambda: 80 * 2**30)
+    assert finetune.needs(large).place == "GPU"
+    memory.check_memory(large, [])
+    with pytest.raises(CourseError, match=r"and 80\.0 GiB are free.*micro_batch_size"):
+        memory.check_memory(replace(large, micro_batch_size=64), [])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a process's peak in another way")
@@ -114,12 +108,6 @@ def test_memory_grows_with_what_it_should():
     assert finetune.needs(replace(paper, dtype="int4")).memory < finetune.needs(paper).memory - 3e9
 
 
-def test_short_dialogues_take_less_than_the_limit_allows():
-    short, long = (finetune.needs(LAPTOP, [talk(words)] * 4, speed=1e11) for words in (20, 5000))
-    assert short.memory < long.memory and short.minutes < long.minutes
-    assert long.parts["kept for the gradient"] == finetune.needs(LAPTOP, speed=1e11).parts["kept for the gradient"]
-
-
 def test_tokens_are_estimated_from_the_text(tokenizer):
     dialogues = corpus.read(common.DATA / "corpus/train.jsonl")
     encoded = finetune.encode_all(dialogues, tokenizer, LAPTOP.max_length)
@@ -129,18 +117,17 @@ def test_tokens_are_estimated_from_the_text(tokenizer):
     assert learned == pytest.approx(right, abs=0.06) and pytest.approx(right, abs=0.05) == memory.LEARNED
 
 
-# --- minutes and disk
+def test_memory_and_minutes_grow_with_the_work():
+    def talks(words, number=4):
+        said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "because " * words}]
+        return finetune.needs(LAPTOP, [Dialogue(id="d", messages=said)] * number, speed=1e11)
 
-
-def test_minutes_grow_with_the_work_and_shrink_with_the_speed():
-    usual = finetune.needs(LAPTOP, speed=1e11).minutes
-    assert finetune.needs(LAPTOP, speed=2e11).minutes == pytest.approx(usual / 2)
-    assert 1.5 * usual < finetune.needs(replace(LAPTOP, epochs=2), speed=1e11).minutes < 2 * usual
-    assert finetune.needs(LAPTOP, [talk(60)] * 2000, speed=1e11).minutes > usual
-
-
-def test_speed_is_measured_where_it_is_not_given():
-    assert finetune.needs(LAPTOP).minutes > 0
+    usual, short, long = finetune.needs(LAPTOP, speed=1e11), talks(20), talks(5000)
+    assert short.memory < long.memory and short.minutes < long.minutes and talks(60, 2000).minutes > usual.minutes
+    assert long.parts["kept for the gradient"] == usual.parts["kept for the gradient"]
+    assert finetune.needs(LAPTOP, speed=2e11).minutes == pytest.approx(usual.minutes / 2)
+    twice = finetune.needs(replace(LAPTOP, epochs=2), speed=1e11).minutes
+    assert 1.5 * usual.minutes < twice < 2 * usual.minutes and finetune.needs(LAPTOP).minutes > 0
 
 
 def test_predicting_loads_no_torch():
@@ -152,29 +139,20 @@ def test_predicting_loads_no_torch():
 
 def test_disk_holds_the_checkpoints_of_a_real_run():
     """An adapter and its optimizer's state, which is twice as large, in the sizes that files have."""
-    lora = memory.shapes("embedded").lora(LAPTOP.targets, LAPTOP.rank)
     shipped = (common.DATA / "adapter/adapter_model.safetensors").stat().st_size
-    assert 4 * lora == pytest.approx(shipped, rel=0.02)
     own = replace(LAPTOP, base=str(models.embedded()))
     assert finetune.needs(own, speed=1e11).disk == pytest.approx(7 * shipped, rel=0.02)
     files = sum(file.stat().st_size for file in [models.gguf(), models.embedded() / "model.safetensors"])
     assert finetune.needs(LAPTOP, speed=1e11).disk == pytest.approx(7 * shipped + files, rel=0.02)
 
 
-# --- what to change
-
-
-def test_the_first_setting_to_change_is_the_micro_batch():
+def test_the_first_setting_to_change_is_the_micro_batch_the_last_one_four_bits():
     usual = finetune.needs(LAPTOP, speed=1e11).memory
     assert memory.smaller_settings(LAPTOP, usual) == {}
     assert memory.smaller_settings(LAPTOP, usual - 1) == {"micro_batch_size": 1}
-    single = replace(LAPTOP, micro_batch_size=1)
-    less = finetune.needs(single, speed=1e11).memory - 1
+    less = finetune.needs(replace(LAPTOP, micro_batch_size=1), speed=1e11).memory - 1
     assert memory.smaller_settings(LAPTOP, less) == {"micro_batch_size": 1, "max_length": 256}
     assert memory.smaller_settings(LAPTOP, 1e9) is None
-
-
-def test_a_quantized_base_can_go_down_to_four_bits():
     found = memory.smaller_settings(profiles.get("paper-30b"), 24e9)
     assert list(found) == ["micro_batch_size", "max_length", "dtype"] and found["dtype"] == "int4"
 
@@ -187,6 +165,7 @@ def test_too_little_memory_names_the_setting_to_change(monkeypatch):
     with pytest.raises(CourseError, match=r"or set micro_batch_size to [124] in the profile"):
         memory.check_memory(profile, [])
     memory.check_memory(replace(profile, micro_batch_size=1), [])
+    memory.check_memory(replace(profile, base="some/unknown-model"), [])
     memory.check_memory(replace(profile, base="some/unknown-model"), [])
     monkeypatch.setattr(memory, "free_gib", lambda: 1.5 * (least.memory - least.parts["program"]) / memory.GIB)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each has half of it
@@ -204,7 +183,9 @@ def test_memory_of_a_gpu_is_what_its_driver_says(tmp_path, monkeypatch, says, is
     program.write_text(f"#!{sys.executable}\nprint({says!r})\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert memory.gpu_bytes() == is_
+    assert GPU_BYTES.__wrapped__() == is_
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert GPU_BYTES.__wrapped__() == 0
 
 
 @pytest.fixture
@@ -217,15 +198,12 @@ def machine(tmp_path, monkeypatch):
     return lambda idle: monkeypatch.setattr(psutil, "cpu_percent", lambda _: 100 * (1 - idle / 8))
 
 
-@pytest.mark.parametrize(("idle", "cores"), [(8, 4), (3.9, 4), (2.2, 2), (0, 1)])
-def test_busy_cores_are_left_alone(machine, idle, cores):
-    machine(idle)
-    assert memory.free_cores(8) == cores
-
-
-def test_cores_are_limited_by_torch_by_the_container_and_shared_by_processes(machine, tmp_path, monkeypatch):
-    machine(8)
-    assert memory.free_cores(3) == 3
+def test_busy_cores_are_left_alone_torch_and_the_container_limit_them_and_processes_share_them(
+    machine, tmp_path, monkeypatch
+):
+    for idle, most, cores in ((8, 8, 4), (3.9, 8, 4), (2.2, 8, 2), (0, 8, 1), (8, 3, 3)):
+        machine(idle)
+        assert memory.free_cores(most) == cores
     (tmp_path / "cpu.max").write_text("200000 100000\n")
     assert memory.free_cores(8) == 2
     (tmp_path / "cpu.max").write_text("max 100000\n")

@@ -208,9 +208,9 @@ def test_full_disk_is_said_and_leaves_what_was_there(small_base, tmp_path):
     out.mkdir()
     (out / "old").write_text("still here")
     with disk_full_after(10_000), pytest.raises(CourseError, match="Free some space"):
-        saving.save_adapter(lora, out, "embedded")
+        saving.save_adapter(lora, out, "embedded", saving.whole_weights(lora))
     assert [p.name for p in out.iterdir()] == ["old"]
-    saving.save_adapter(lora, out, "embedded")
+    saving.save_adapter(lora, out, "embedded", saving.whole_weights(lora))
     assert not (out / "old").exists() and (out / saving.WEIGHTS).stat().st_size > 100_000
 
 

@@ -8,11 +8,12 @@ Notebook 08 has the files for several machines, and for sharing the weights.
 """
 
 import argparse
+import os
 import sys
 
 from .. import common, corpus, finetune, profiles
 from ..common import CourseError
-from . import memory
+from .training import only_the_first_speaks
 
 
 def main(given: list[str] | None = None) -> int:
@@ -28,13 +29,13 @@ def main(given: list[str] | None = None) -> int:
         parser.add_argument("--base", default=base, help="base model: embedded, a folder or a hub id; %(default)s")
         parser.add_argument("--out", help="folder of the adapter; default: adapter of this run")
         options = parser.parse_args(given)
-        with memory.only_the_first_speaks():
+        with only_the_first_speaks():
             paths = [options.train or common.find("train.jsonl"), options.heldout or common.find("heldout.jsonl")]
         train, heldout = (corpus.read(path) for path in paths)
         finetune.train(train, heldout, base=options.base, out=options.out, sources=paths)
     except CourseError as error:
-        who = f"process {memory.rank()}: " if memory.rank() else ""
-        print(f"{who}{error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(error if rank == "0" else f"process {rank}: {error}", file=sys.stderr)
         return 1
     return 0
 

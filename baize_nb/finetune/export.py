@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import torch
 
-from .. import common, models
+from .. import common, models, profiles
 from ..common import CourseError
 from . import saving
 from .tokens import chat_template
@@ -31,11 +31,13 @@ def merge(adapter: Path | str, base: str = "embedded", out: Path | str | None = 
     adapter : folder of a LoRA adapter, or "hub:<id>".
     base    : "embedded", a folder or a hub id: the one that the adapter was trained on.
     out     : the folder; default: this run's `merged`. One that is there is replaced when the new one stands whole.
-    dtype   : "float32", "bfloat16" or "float16"; a model in 8 bits can't be merged without loss.
+    dtype   : "float32", "bfloat16" or "float16".
 
-    The folder has weights (safetensors), tokenizer, settings for generation and a chat template that writes the Baize
-    format. `models.load(str(folder))` reads it. Raises CourseError: no adapter, one of another base, a full disk.
+    The tokenizer's chat template writes the Baize format. `models.load(str(folder))` reads the folder. Raises
+    CourseError: no adapter, one of another base, a full disk.
     """
+    if dtype in profiles.QUANTIZED:
+        raise CourseError(f"A model in {dtype} can't be merged without losing the update: use float32 or float16.")
     out = Path(out) if out is not None else common.runs() / "merged"
     model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
@@ -53,14 +55,12 @@ def export_gguf(
     """Write base model + adapter as one GGUF file; return its Path. `teacher.Engine(path, name)` serves it.
 
     adapter : as in `merge`; None writes the base model as it is, to compare with.
-    base : as in `merge`, a LLaMA with the embedded model's tokenizer, which the embedded file lends. For models with
-           another one, llama.cpp brings a converter.
+    base : as in `merge`; a LLaMA with the embedded model's tokenizer, since the embedded file lends its own.
     out  : the file; default: `baize.<kind>.gguf` of this run.
     kind : "F32" (4 bytes a weight, exact) or "Q8_0" (8 bits a weight, and a scale for each 32 of them).
 
-    The file has a chat template in it: llama.cpp's /v1/chat/completions writes exactly transcript.prompt, with a
-    system message, if there is one, in the preamble's place. How to run it elsewhere stands in the model card.
-    Raises CourseError: another tokenizer or kind, a model that is no plain LLaMA, no adapter, a full disk.
+    By the chat template in it, llama.cpp's /v1/chat/completions writes exactly transcript.prompt, with a system message
+    in the preamble's place. Raises CourseError as `merge`, and for another tokenizer, kind or architecture.
     """
     if kind not in KINDS:
         raise CourseError(f"There is no GGUF kind {kind!r} here. Use one of: {', '.join(KINDS)}.")

@@ -4,14 +4,13 @@ GB are 10⁹ bytes, GiB 2³⁰. Memory and minutes on a processor were held agai
 paper's figures only (tests/test_memory.py): none was there to try.
 """
 
-import contextlib
-import io
 import json
 import os
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from .. import profiles
@@ -19,23 +18,6 @@ from ..common import CourseError
 
 GB, GIB = 1e9, 2**30
 CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
-
-# --- this machine; psutil is imported late since the doctor has to run where packages are missing
-
-
-def rank() -> int:
-    """Number this process among those that a launcher started: 0 is the one that speaks and writes."""
-    return int(os.environ.get("RANK", 0))
-
-
-def _processes_here():
-    """How many of them run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
-def only_the_first_speaks() -> contextlib.AbstractContextManager:
-    """Drop what any process but the first prints inside the block: they would all say the same."""
-    return contextlib.redirect_stdout(io.StringIO()) if rank() else contextlib.nullcontext()
 
 
 def free_cores(most: int) -> int:
@@ -52,8 +34,8 @@ def free_cores(most: int) -> int:
         allowed = min(allowed, int(quota) / int(period))
     except (OSError, ValueError):  # not Linux, no container, or "max"
         pass
-    share = max(1, int(allowed) // _processes_here())
-    if share == 1:
+    share = int(allowed) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if share <= 1:
         return 1
     idle = psutil.cpu_count() * (1 - psutil.cpu_percent(0.3) / 100)
     return max(1, round(min(share, idle)))
@@ -61,31 +43,32 @@ def free_cores(most: int) -> int:
 
 def total_gib() -> float:
     """Return the memory of the machine in GiB, or of the container where that is less."""
-    import psutil
+    import psutil  # here: the doctor has to run where packages are missing
 
-    return min(psutil.virtual_memory().total / GIB, _container()[0])
+    total, limit = psutil.virtual_memory().total, CGROUP / "memory.max"
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(total, int(text) if text.isdigit() else total) / GIB
 
 
 def free_gib() -> float:
     """Return the memory that programs can still take, in GiB: of the machine, or of the container if it has less."""
     import psutil
 
-    return min(psutil.virtual_memory().available / GIB, _container()[1])
-
-
-def _container():
-    """(limit of the container, what it has left) in GiB; infinite where there is no limit."""
+    free = psutil.virtual_memory().available
     try:
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         used = int((CGROUP / "memory.current").read_text()) - int(stat["inactive_file"])  # files read: given back
-        limit = int((CGROUP / "memory.max").read_text())
-        return limit / GIB, (limit - used) / GIB
+        free = min(free, int((CGROUP / "memory.max").read_text()) - used)
     except (OSError, ValueError, KeyError):  # no such files outside Linux; "max" where there is no limit
-        return float("inf"), float("inf")
+        pass
+    return free / GIB
 
 
+@cache
 def gpu_bytes() -> int:
     """Return the memory of the first NVIDIA GPU in bytes, as its driver says it; 0 where none is seen."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return 0
     try:
         command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
@@ -93,8 +76,6 @@ def gpu_bytes() -> int:
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
         return 0
 
-
-# --- what a run takes
 
 # Bytes of a weight in a linear layer; "auto" at its most.
 BYTES = {"auto": 4, "float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
@@ -124,19 +105,11 @@ class Shapes:
         attention = {"q_proj": (h, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, h)}
         return {**attention, "gate_proj": (f, h), "up_proj": (f, h), "down_proj": (h, f)}
 
-    @property
-    def linear(self) -> int:
-        """Count the numbers in all linear layers of all blocks."""
-        return self.layers * sum(outputs * inputs for outputs, inputs in self.matrices().values())
-
-    @property
-    def embedding(self) -> int:
-        """Count the numbers in the embedding and the projection to the vocabulary."""
-        return self.vocabulary * self.hidden * (1 if self.tied else 2)
-
-    def lora(self, targets: Sequence[str], rank: int) -> int:
-        """Count the numbers that LoRA trains."""
-        return self.layers * rank * sum(sum(self.matrices()[name]) for name in targets)
+    def sizes(self, targets: Sequence[str] = (), rank: int = 0) -> tuple[int, int, int]:
+        """Count the numbers in all linear layers, in embedding and projection, and in LoRA on these matrices."""
+        linear = self.layers * sum(outputs * inputs for outputs, inputs in self.matrices().values())
+        embedding = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return linear, embedding, self.layers * rank * sum(sum(self.matrices()[name]) for name in targets)
 
 
 SHAPES = {
@@ -174,7 +147,7 @@ def shapes(base: str) -> Shapes:
 class Needs:
     """What `train` will take with a profile.
 
-    memory : bytes at its peak, on the `place` ("processor" or "GPU"); parts : the same by what takes them.
+    parts  : {what: bytes} at the peak, on the `place` ("processor" or "GPU"); memory : their sum.
     disk   : bytes, the base model's files and the checkpoints included.
     minutes: of training; None for a GPU, on which nothing was ever measured here.
     """
@@ -187,7 +160,6 @@ class Needs:
 
     @property
     def memory(self) -> float:
-        """Add up the bytes at the peak."""
         return sum(self.parts.values())
 
     def __str__(self):
@@ -204,20 +176,18 @@ def needs(
 ) -> Needs:
     """Predict what training with a profile takes, before anything is loaded.
 
-    profile   : default: the current one.
     dialogues : those to be trained on; default: as many as the profile makes, each half as long as it may be.
     speed     : multiplications and additions a second of this machine; default: measured, in half a second.
     """
     profile = profile or profiles.current()
-    shape, place = shapes(profile.base), "GPU" if profile.dtype in GPU_ONLY else "processor"
+    shape, place = shapes(profile.base), "GPU" if gpu_bytes() or profile.dtype in GPU_ONLY else "processor"
     lengths, learned = _lengths(profile, dialogues)
-    learned = 1.0 if profile.loss_on == "all" else learned
     tokens = profile.micro_batch_size * (max(lengths) if dialogues else profile.max_length)  # of a forward pass
-    size, lora = BYTES[profile.dtype], shape.lora(profile.targets, profile.rank)
+    size, (linear, embedding, lora) = BYTES[profile.dtype], shape.sizes(profile.targets, profile.rank)
     parts = {
         "program": PROGRAM[place],
         # bitsandbytes leaves the embedding alone, and peft then makes it float32.
-        "base model": shape.linear * size + shape.embedding * (4 if profile.dtype in profiles.QUANTIZED else size),
+        "base model": linear * size + embedding * (4 if profile.dtype in profiles.QUANTIZED else size),
         "LoRA, its gradient and optimizer": 16 * lora,  # four numbers of four bytes each
         "kept for the gradient": _kept(shape, profile, tokens),
         # Scores over the vocabulary, their logarithms and both gradients, for the learned tokens.
@@ -229,9 +199,9 @@ def needs(
         # need no gradient, two on the way back.
         looks = 2 + profile.epochs * len(lengths) / profile.batch_size // profile.eval_steps  # at the held-out loss
         trained, heldout = 2 * profile.epochs * sum(lengths), profile.heldout * sum(lengths) / len(lengths)
-        work = 2 * (shape.linear + learned * shape.vocabulary * shape.hidden) * (trained + looks * heldout)
+        work = 2 * (linear + learned * shape.vocabulary * shape.hidden) * (trained + looks * heldout)
         minutes = work / (speed or matmul_speed(shape)) / EFFICIENCY / 60
-    files = 2 * (shape.linear + shape.embedding)  # as a hub has them
+    files = 2 * (linear + embedding)  # as a hub has them
     if profile.base == "embedded":
         files = 0.1 * GB + 2 * files  # the GGUF file, and its converted form
     elif Path(profile.base).is_dir():
@@ -241,14 +211,14 @@ def needs(
 
 def _lengths(profile, dialogues):
     """([tokens of each dialogue, as the limit leaves them], share of the tokens that is learned), estimated."""
-    if not dialogues:
-        return [profile.max_length // 2] * max(1, profile.seeds - profile.heldout), LEARNED
-    lengths, learned = [], 0
-    for dialogue in dialogues:
-        said = sum(len(m["content"]) for m in dialogue.messages) / CHARACTERS
-        lengths.append(PREAMBLE + round(said) + MARKER * len(dialogue.messages))
-        learned += sum(len(m["content"]) for m in dialogue.messages if m["role"] == "assistant") / CHARACTERS
-    return [min(length, profile.max_length) for length in lengths], learned / sum(lengths)
+    lengths, learned = [profile.max_length // 2] * max(1, profile.seeds - profile.heldout), LEARNED
+    if dialogues:
+        characters = [sum(len(m["content"]) for m in d.messages) for d in dialogues]
+        answers = sum(len(m["content"]) for d in dialogues for m in d.messages if m["role"] == "assistant")
+        messages = [MARKER * len(d.messages) for d in dialogues]
+        lengths = [PREAMBLE + round(c / CHARACTERS) + m for c, m in zip(characters, messages, strict=True)]
+        learned = answers / CHARACTERS / sum(lengths)
+    return [min(length, profile.max_length) for length in lengths], 1.0 if profile.loss_on == "all" else learned
 
 
 def _kept(shape, profile, tokens):
@@ -271,10 +241,7 @@ def _kept(shape, profile, tokens):
 
 
 def written(trained: float) -> float:
-    """Return the bytes that training writes, from those of the trained parameters: checkpoints and the adapter.
-
-    A checkpoint holds the adapter and Adam's two means of each number; the adapter is written once more.
-    """
+    """Return the bytes of checkpoints (the trained numbers and Adam's two means of each) and of the adapter."""
     return trained * (3 * CHECKPOINTS + 1)
 
 
@@ -314,16 +281,17 @@ def smaller_settings(profile: profiles.Profile, memory: float, dialogues: Sequen
 
 
 def check_memory(profile: profiles.Profile, dialogues: Sequence) -> None:
-    """Raise CourseError where training on a processor would not fit into what is free now; before a model is loaded.
+    """Raise CourseError where training would not fit into the GPU or, without one, into the memory that is free now.
 
-    Lets a base model pass whose sizes are not known.
+    Before a model is loaded. Lets a base model pass whose sizes are not known.
     """
     try:
         wanted = needs(profile, dialogues, speed=1)
     except CourseError:
         return
-    free, program = GIB * free_gib() / _processes_here(), wanted.parts["program"]  # which runs already
-    if wanted.place == "GPU" or wanted.memory - program <= free:
+    program = wanted.parts["program"]  # which runs already
+    free = gpu_bytes() or GIB * free_gib() / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # for each process
+    if wanted.memory - program <= free:
         return
     changed = smaller_settings(profile, free + program, dialogues) or {}
     settings = " and ".join(f"{name} to {value}" for name, value in changed.items())

@@ -1,4 +1,4 @@
-"""What a training run leaves on disk: checkpoints while it is under way, then the adapter and its manifest."""
+"""What a training run leaves on disk: checkpoints while it is under way, then the adapter with its manifest."""
 
 import hashlib
 import io
@@ -23,13 +23,11 @@ KNOBS = (
 class Run:
     """Result of `train`. Losses are means in nats per learned token.
 
-    adapter  : folder of the trained adapter.
-    loss_before, loss_after : held-out loss before the first and after the last step.
-    history  : [(step, training loss)]. heldout : [(step, held-out loss)].
-    steps    : optimizer steps. tokens : tokens trained on, without padding. seconds : of this run's training,
-               looks at the held-out loss included; where it was resumed, since then.
-    processes, threads : how many shared the work, and PyTorch's threads in each; the last bits depend on both.
-    dtype    : of the frozen base model's numbers while training.
+    adapter : its folder. loss_before, loss_after : on held-out data, before the first and after the last step.
+    history : [(step, training loss)]. heldout : [(step, held-out loss)]. tokens : trained on, without padding.
+    seconds : of training, looks at the held-out loss included; where it was resumed, since then.
+    processes, threads : that shared the work, and PyTorch's in each; the last bits depend on both.
+    dtype   : of the frozen base model's numbers while training.
     """
 
     adapter: Path
@@ -47,16 +45,14 @@ class Run:
 
 def recipe(train: Sequence, heldout: Sequence, base: str, profile: profiles.Profile) -> dict:
     """Name all that decides the result: base model, settings, and SHA-256 of the dialogues' messages, in order."""
-
-    def digest(dialogues):
+    data = {}
+    for name, dialogues in (("train", train), ("heldout", heldout)):
         text = json.dumps([d.messages for d in dialogues], ensure_ascii=False)
-        return {"dialogues": len(dialogues), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
+        data[name] = {"dialogues": len(dialogues), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     settings = {name: getattr(profile, name) for name in KNOBS}
     if profile.loss_on != "assistant":  # named only then: adapters from before this setting existed stay valid
         settings["loss_on"] = profile.loss_on
-    wanted = {"base": base, "settings": settings, "data": {"train": digest(train), "heldout": digest(heldout)}}
-    return json.loads(json.dumps(wanted))  # as it is read back from a file
+    return json.loads(json.dumps({"base": base, "settings": settings, "data": data}))  # as a file gives it back
 
 
 def finished(out: Path, wanted: dict) -> Run | None:
@@ -83,17 +79,16 @@ def save_checkpoint(folder: Path, state: dict) -> None:
             shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink()
 
 
-def last_checkpoint(folder: Path, wanted: dict) -> tuple[Path, dict] | None:
-    """Return path and state of the newest checkpoint of the same recipe, or None, said aloud where there are others."""
-    paths = folder.glob("checkpoint-*.pt")
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+def last_checkpoint(folder: Path, wanted: dict) -> dict | None:
+    """Return the newest checkpoint of the same recipe, or None, said aloud where there are others."""
+    for path in sorted(folder.glob("checkpoint-*.pt"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # damaged; torch has a dozen errors for it
             continue
         if state["wanted"] == wanted:
             print(f"Going on from {common.show(path)}, which an interrupted run of the same data and settings left.")
-            return path, state
+            return state
     if next(folder.glob("checkpoint-*"), None):
         print(
             f"{common.show(folder)} has no checkpoint of this data and these settings (or only an earlier version's): "
@@ -115,14 +110,11 @@ def whole_weights(model) -> dict[str, torch.Tensor]:
     return {name: w.full_tensor() if hasattr(w, "full_tensor") else w for name, w in trained.items()}
 
 
-def save_adapter(model, out: Path, base: str, weights: dict | None = None) -> None:
-    """Write the adapter (safetensors and its config) to the folder `out`, whole or not at all.
-
-    weights : what `whole_weights` gave, where several processes had to ask for it.
-    """
+def save_adapter(model, out: Path, base: str, weights: dict) -> None:
+    """Write the adapter (`whole_weights` as safetensors, and its config) to the folder `out`, whole or not at all."""
     then = "The last checkpoint is kept. Free some space and run this again: it goes on from there."
     with common.atomic_folder(out, "the adapter", then) as temporary:
         model.peft_config["default"].base_model_name_or_path = base_name(base)
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
-        model.save_pretrained(temporary, state_dict=weights or whole_weights(model), save_embedding_layers=False)
+        model.save_pretrained(temporary, state_dict=weights, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more

@@ -1,12 +1,13 @@
 """How a step is taken: the loss over what is learned, LoRA layers, the training loop, and `train` around it."""
 
+import contextlib
+import io
 import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -36,6 +37,13 @@ SEED = 0
 MAX_GRADIENT = 1.0  # a longer gradient, all trained numbers taken as one vector, is shortened to this
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of an optimizer that processes share (FSDP)
 
+
+def only_the_first_speaks() -> contextlib.AbstractContextManager:
+    """Drop what any process but the first prints inside the block: they would all say the same."""
+    first = os.environ.get("RANK", "0") == "0"
+    return contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO())
+
+
 # --- the loss: mean cross entropy, in nats per token, over the tokens that the assistant has to say
 
 
@@ -44,7 +52,7 @@ def learned(labels: torch.Tensor) -> torch.Tensor:
     return labels[:, 1:] != IGNORE
 
 
-@contextmanager
+@contextlib.contextmanager
 def projecting_only(model, keep: torch.Tensor) -> Iterator[None]:
     """Give the model's logits, inside the block, the shape (number of True in keep, vocabulary): those positions only.
 
@@ -62,7 +70,6 @@ def projecting_only(model, keep: torch.Tensor) -> Iterator[None]:
 def summed_loss(model, batch: dict) -> torch.Tensor:
     """Sum the cross entropies of a batch of `collate` over its learned tokens, in nats; with the gradient.
 
-    model : also as accelerate has wrapped it. The batch is moved to its device.
     No attention mask is given: a causal model sees nothing to the right of a token, and all padding lies there.
     Without one, attention leaves out the half of its work that the mask would hide anyway.
     """
@@ -95,23 +102,21 @@ def rows_loss(model, rows: Sequence[dict], pad_id: int, batch_size: int = 2) -> 
 
 
 def heldout_loss(model, dialogues: Sequence, tokenizer, max_length: int) -> float:
-    """Return the mean loss over the assistant's tokens of dialogues that were not trained on, in nats per token.
+    """Return the mean loss over the assistant's tokens of dialogues, in nats per token; exp of it is the perplexity.
 
-    exp of it is the perplexity. Raises CourseError where nothing can be learned from the dialogues.
+    Raises CourseError where nothing can be learned from the dialogues.
     """
     return rows_loss(model, encode_all(dialogues, tokenizer, max_length).rows, tokenizer.eos_token_id)
 
 
-# --- LoRA
+# --- the loop
 
 
 def add_lora(model, profile: profiles.Profile):
     """Put fresh LoRA layers on the model and return it: base weights frozen, A random (fixed seed), B zero."""
     set_seed(SEED)
     if profile.dtype in profiles.QUANTIZED:
-        from peft import prepare_model_for_kbit_training
-
-        model = prepare_model_for_kbit_training(model)
+        model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
     config = LoraConfig(
         r=profile.rank,
         lora_alpha=profile.alpha,
@@ -124,9 +129,6 @@ def add_lora(model, profile: profiles.Profile):
             return get_peft_model(model, config)
     except ValueError as error:
         raise CourseError(f"LoRA does not fit this base model: {error} Change `targets` in the profile.") from error
-
-
-# --- what is seen of a run
 
 
 @dataclass
@@ -145,52 +147,6 @@ class Seen:
     tokens: int = 0
     speed: float | None = None
     left: float | None = None
-
-
-class Watch:
-    """A bar on a terminal, lines of text elsewhere; stops a run whose loss is no number.
-
-    A notebook keeps its output, so there the lines stay: a bar that is drawn over itself would be kept as rubbish.
-    """
-
-    def __init__(self, seen, on_step, speaks):
-        self.seen, self.on_step, self.speaks, self.began = seen, on_step, speaks, time.monotonic()
-        self.first = None  # (time, steps, tokens) at the first step: before it lies a look at the held-out loss
-        terminal = speaks and sys.stderr.isatty()
-        self.bar = tqdm(total=seen.steps, initial=seen.step, unit="step", dynamic_ncols=True) if terminal else None
-
-    def loss(self, words, loss):
-        """Say a loss, call on_step."""
-        seen = self.seen
-        if not math.isfinite(loss):
-            raise CourseError(
-                f"The {words} at step {seen.step} is {loss}: training has come apart. "
-                "Lower learning_rate in the profile, or use dtype float32."
-            )
-        if not self.speaks:
-            return
-        passed = common.duration(time.monotonic() - self.began)
-        at, speed = f"step {seen.step:3} of {seen.steps} · {words} {loss:.3f} · {passed}", ""
-        if self.first and seen.step > self.first[1]:
-            begin, step, tokens = self.first
-            seconds = time.monotonic() - begin
-            seen.speed, seen.left = (
-                (seen.tokens - tokens) / seconds,
-                seconds / (seen.step - step) * (seen.steps - seen.step),
-            )
-            speed = f"{seen.speed:.0f} tokens/s"
-        if self.bar and words == "training loss":
-            self.bar.update(seen.step - self.bar.n)
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed}")
-        elif self.bar:
-            self.bar.write(at)
-        else:
-            print(" · ".join([at, speed, f"{common.duration(seen.left)} left"] if speed else [at]), flush=True)
-        if self.on_step:
-            self.on_step(replace(seen, history=list(seen.history), heldout=list(seen.heldout)))
-
-
-# --- the loop
 
 
 def shares(profile: profiles.Profile, processes: int) -> tuple[int, int]:
@@ -231,7 +187,7 @@ def training_step(model, batches: Sequence[list], accelerator: Accelerator, pad_
     total = torch.zeros((), device=accelerator.device)
     for i, batch in enumerate(mine, 1):
         # Processes share their gradients once, at the last micro-batch.
-        with accelerator.no_sync(model) if i < len(mine) else nullcontext():
+        with accelerator.no_sync(model) if i < len(mine) else contextlib.nullcontext():
             loss = summed_loss(model, collate(batch, pad_id)) / tokens
             accelerator.backward(loss * accelerator.num_processes)  # sharing takes the mean; this makes it the sum
         total += loss.detach()
@@ -254,7 +210,7 @@ def fit(
     rows, heldout : of `encode`. save : called with the state of the run at each checkpoint. checkpoint : such a state,
     to go on from. Raises CourseError where it is interrupted, runs out of memory, or a loss is no number.
     """
-    processes, gpu = accelerator.num_processes, accelerator.device.type == "cuda"
+    processes, me, gpu = accelerator.num_processes, accelerator.process_index, accelerator.device.type == "cuda"
     blank = {"input_ids": [pad_id], "labels": [IGNORE]}
     steps = math.ceil(profile.epochs * len(epoch_steps(rows, blank, profile, 0, processes)))
     every = max(1, profile.eval_steps // 5)  # steps between two checkpoints: what an interruption loses at most
@@ -267,25 +223,53 @@ def fit(
         for name, parameter in trained.items():
             parameter.data.copy_(checkpoint["weights"][name])
     model, optimizer = accelerator.prepare(model, optimizer)
-    torch.manual_seed(SEED + accelerator.process_index)  # dropout: each process draws its own
+    torch.manual_seed(SEED + me)  # dropout: each process draws its own
     if checkpoint:
         set_optimizer_state_dict(bare, optimizer.optimizer, checkpoint["optimizer"], options=WHOLE)
         schedule.load_state_dict(checkpoint["schedule"])
-        random = checkpoint["random"][accelerator.process_index]
-        torch.set_rng_state(random[0])
-        if gpu:
-            torch.cuda.set_rng_state(random[1])
-    watch = Watch(seen, on_step, accelerator.is_main_process)
+        if me < len(checkpoint["random"]):
+            torch.set_rng_state(checkpoint["random"][me][0])
+            if gpu:
+                torch.cuda.set_rng_state(checkpoint["random"][me][-1])
+
+    start, first = time.monotonic(), None  # of the run, and (time, steps, tokens) at its first step
+    # A notebook keeps its output, so there lines stay: a bar that is drawn over itself would be kept as rubbish.
+    bar = None
+    if accelerator.is_main_process and sys.stderr.isatty():
+        bar = tqdm(total=steps, initial=seen.step, unit="step", dynamic_ncols=True)
+
+    def tell(words, loss):
+        if not math.isfinite(loss):
+            raise CourseError(
+                f"The {words} at step {seen.step} is {loss}: training has come apart. "
+                "Lower learning_rate in the profile, or use dtype float32."
+            )
+        if not accelerator.is_main_process:
+            return
+        said = f"step {seen.step:3} of {steps} · {words} {loss:.3f} · {common.duration(time.monotonic() - start)}"
+        if first and seen.step > first[1]:
+            seconds = time.monotonic() - first[0]
+            seen.speed = (seen.tokens - first[2]) / seconds
+            seen.left = seconds / (seen.step - first[1]) * (steps - seen.step)
+            said += f" · {seen.speed:.0f} tokens/s · {common.duration(seen.left)} left"
+        if bar:
+            bar.update(seen.step - bar.n)
+        if bar and words == "training loss":
+            bar.set_postfix_str(f"loss {loss:.3f}, {seen.speed:.0f} tokens/s")
+        else:
+            bar.write(said) if bar else print(said, flush=True)
+        if on_step:
+            on_step(replace(seen, history=list(seen.history), heldout=list(seen.heldout)))
 
     def look():
         """Take the loss of the held-out rows, of which each process looks at its share; blank rows make it even."""
-        share = [*heldout, *[blank] * (-len(heldout) % processes)][accelerator.process_index :: processes]
+        share = [*heldout, *[blank] * (-len(heldout) % processes)][me::processes]
         total, tokens = loss_sums(bare, share, pad_id)
         if processes > 1:
             sums = torch.tensor([total, tokens], dtype=torch.float64, device=accelerator.device)
             total, tokens = accelerator.reduce(sums, "sum").tolist()
         seen.heldout.append((seen.step, total / tokens))
-        watch.loss("held-out loss", total / tokens)
+        tell("held-out loss", total / tokens)
 
     losses = []
     plan = (step for epoch in count() for step in epoch_steps(rows, blank, profile, epoch, processes))
@@ -293,7 +277,7 @@ def fit(
         if not checkpoint:
             look()
         model.train()
-        watch.first = time.monotonic(), seen.step, seen.tokens
+        first = time.monotonic(), seen.step, seen.tokens
         for batches in islice(plan, seen.step, steps):
             losses.append(training_step(model, batches, accelerator, pad_id).item())
             accelerator.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
@@ -307,7 +291,7 @@ def fit(
             if keep:
                 seen.history.append((seen.step, sum(losses) / len(losses)))
                 losses.clear()
-                watch.loss("training loss", seen.history[-1][1])
+                tell("training loss", seen.history[-1][1])
             if seen.step % profile.eval_steps == 0 or seen.step == steps:
                 look()
             if keep:
@@ -316,21 +300,12 @@ def fit(
                 random = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if gpu else [])]
                 save({**state, "random": gather_object([random])})  # what dropout draws from, of each process
     except KeyboardInterrupt:
-        raise CourseError(
-            f"Interrupted at step {seen.step}; the last checkpoint is kept: run this again to go on from there."
-        ) from None
-    except torch.OutOfMemoryError as error:
-        raise CourseError(
-            f"Out of memory with {shares(profile, processes)[0]} dialogues per forward pass. Halve "
-            "micro_batch_size (the result stays the same) or lower max_length in the profile."
-        ) from error
+        kept = "the last checkpoint is kept: run this again to go on from there" if seen.step > every else "start again"
+        raise CourseError(f"Interrupted at step {seen.step}; {kept}.") from None
     finally:
-        if watch.bar:
-            watch.bar.close()
+        if bar:
+            bar.close()
     return seen
-
-
-# --- a whole run
 
 
 def train(
@@ -342,11 +317,10 @@ def train(
     sources: Sequence = (),
     on_step: Callable[[Seen], None] | None = None,
 ) -> saving.Run:
-    """Train a LoRA adapter and save it; return a `Run`. The settings are Baize's, section 4.
+    """Train a LoRA adapter on lists of Dialogue (only `.messages` is used) and save it; return a `Run`.
 
-    train, heldout : lists of Dialogue (only `.messages` is used).
     base    : "embedded", a folder or a hub id. out : the adapter's folder; default: this run's `adapter`.
-    profile : a Profile; default: the current one. sources : files that the dialogues came from, for the manifest.
+    profile : default: the current one. sources : files that the dialogues came from, for the manifest.
     on_step : called with a `Seen` after each logged loss, and once where nothing is left to train;
               plots.training.LiveLoss() draws it.
 
@@ -355,45 +329,45 @@ def train(
     In several processes (see `python -m baize_nb.finetune --help`) they share each batch; the first one writes.
     Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
     """
+    out = Path(out) if out is not None else common.runs() / "adapter"
     profile = replace(profile or profiles.current(), base=base)
-    with memory.only_the_first_speaks():
-        out = Path(out) if out is not None else common.runs() / "adapter"
-        wanted = saving.recipe(train, heldout, base, profile)
+    wanted = saving.recipe(train, heldout, base, profile)
+    with only_the_first_speaks():
         if run := saving.finished(out, wanted):
             print(f"Already trained: {common.show(out)} has this data and these settings. Delete it to train again.")
             if on_step:
                 on_step(Seen(run.steps, run.steps, run.history, run.heldout, run.tokens))
             return run
-        return _train(train, heldout, out, wanted, profile, sources, on_step)
+        with models.memory_errors("halve micro_batch_size (the result stays the same) or lower max_length"):
+            return _train(train, heldout, out, wanted, profile, sources, on_step)
 
 
 def _train(train, heldout, out, wanted, profile, sources, on_step):
-    """`train`, for a run that is not there yet."""
     # With several GPUs this gives each process its own, before a model is loaded; among processors, accelerate looks
     # for other processes only where it is told so.
-    cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.cuda.is_available()
+    gpu = torch.cuda.is_available()
+    cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not gpu
     everyone = PartialState(cpu=cpu)
     folder = out.with_name(out.name + ".checkpoints")
-    _, checkpoint = saving.last_checkpoint(folder, wanted) or (None, None)
+    checkpoint = saving.last_checkpoint(folder, wanted)
     # A run that goes on computes in the same numbers, and with as many threads: sums depend in their last bits on how
     # they are shared out. Otherwise the first process decides for all.
-    kept = checkpoint or {}
-    threads = kept.get("threads") or memory.free_cores(torch.get_num_threads())
+    kept, all_threads = checkpoint or {}, torch.get_num_threads()
+    threads = kept.get("threads") or memory.free_cores(all_threads)
     dtype, threads = broadcast_object_list([kept.get("dtype") or choose_dtype(profile.dtype), threads])
-    profile = replace(profile, dtype=dtype)
+    profile, threads = replace(profile, dtype=dtype), min(threads, all_threads)
 
     memory.check_memory(profile, train)
     model, tokenizer = models.load(profile.base, dtype)
-    rows = {}
+    rows, pad_id = {}, tokenizer.eos_token_id
     # What is held out is measured on the assistant's tokens, whatever is trained on: so that runs can be compared.
     for name, dialogues, loss_on in (("train", train, profile.loss_on), ("heldout", heldout, "assistant")):
         rows[name] = encode_all(dialogues, tokenizer, profile.max_length, loss_on)
         print(f"{name:8}{rows[name]}")
     model = use_fast_lora(add_lora(model, profile))
-    check_run(model, rows["train"].rows, tokenizer.eos_token_id, shares(profile, everyone.num_processes)[0], out)
+    check_run(model, rows["train"].rows, pad_id, shares(profile, everyone.num_processes)[0], out)
 
     AcceleratorState._reset_state()  # a notebook may train twice, and in another precision
-    gpu = torch.cuda.is_available()
     mixed = {"float16": "fp16", "int8": "fp16", "bfloat16": "bf16", "int4": "bf16"}.get(dtype, "no") if gpu else "no"
     accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
 
@@ -401,33 +375,22 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
         if everyone.is_main_process:
             saving.save_checkpoint(folder, {"wanted": wanted, "threads": threads, "dtype": dtype, **state})
 
-    before, start = torch.get_num_threads(), time.monotonic()
-    threads = min(threads, before)
     torch.set_num_threads(threads)
+    start = time.monotonic()
     try:
-        sides = (rows["train"].rows, rows["heldout"].rows, tokenizer.eos_token_id)
-        done = fit(model, *sides, profile, accelerator, checkpoint, save, on_step)
+        sides = rows["train"].rows, rows["heldout"].rows
+        seen = fit(model, *sides, pad_id, profile, accelerator, checkpoint, save, on_step)
     finally:
-        torch.set_num_threads(before)
-    run = saving.Run(
-        adapter=out,
-        loss_before=done.heldout[0][1],
-        loss_after=done.heldout[-1][1],
-        history=done.history,
-        heldout=done.heldout,
-        steps=done.step,
-        tokens=done.tokens,
-        seconds=round(time.monotonic() - start, 1),
-        processes=everyone.num_processes,
-        threads=threads,
-        dtype=dtype,
-    )
+        torch.set_num_threads(all_threads)
+    losses, seconds = [loss for _, loss in seen.heldout], round(time.monotonic() - start, 1)
+    facts = {"history": seen.history, "heldout": seen.heldout, "steps": seen.step, "tokens": seen.tokens}
+    facts |= {"seconds": seconds, "processes": everyone.num_processes, "threads": threads, "dtype": dtype}
+    run = saving.Run(out, losses[0], losses[-1], **facts)
     weights = saving.whole_weights(model)
     if everyone.is_main_process:
         saving.save_adapter(model, out, profile.base, weights)
-        facts = {name: value for name, value in vars(run).items() if name != "adapter"}
-        said = {name: str(encoded) for name, encoded in rows.items()}
-        made_by = "baize_nb.finetune.train (notebook 04)"
+        facts = {"loss_before": run.loss_before, "loss_after": run.loss_after, **facts}
+        said, made_by = {name: str(encoded) for name, encoded in rows.items()}, "baize_nb.finetune.train (notebook 04)"
         common.write_manifest(out, made_by, sources=sources, **wanted, encoded=said, run=facts)
         shutil.rmtree(folder, ignore_errors=True)
     everyone.wait_for_everyone()
@@ -436,16 +399,13 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
 
 
 def check_run(model, rows: Sequence[dict], pad_id: int, micro: int, out: Path) -> None:
-    """Raise CourseError where a run could not come to its end. After the model is loaded, before the first step.
+    """Raise CourseError where a run could not come to its end; before its first step.
 
-    model : with its LoRA layers. rows : of `encode`, those to train on. micro : dialogues per forward pass.
-    out   : the folder that the adapter goes to.
+    model : with its LoRA layers. rows : those to train on. micro : dialogues per forward pass. out : of the adapter.
     """
     rows = sorted(rows, key=lambda row: len(row["input_ids"]))[-micro:]
     longest, context = len(rows[-1]["input_ids"]), getattr(model.config, "max_position_embeddings", None)
-    if (
-        context and longest > context
-    ):  # a model reads positions beyond its context without a murmur, and answers nonsense
+    if context and longest > context:  # a model reads on beyond its context without a murmur, and answers nonsense
         raise CourseError(
             f"The longest dialogue has {longest:,} tokens, and the base model reads {context:,} at most: "
             f"set max_length in the profile to {context} or less."
