@@ -10,6 +10,7 @@ import torch
 from disks import disk_full_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smalltalk import chat
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baize_nb import common, corpus, finetune, models, transcript
@@ -20,12 +21,6 @@ from baize_nb.teacher import Engine
 
 ADAPTER = common.DATA / "adapter"
 TOKENS = 20
-
-
-def chat(*texts):
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
-
-
 CONVERSATIONS = [
     chat("What is rain?"),
     chat("What is rain?", "Water that falls from clouds.", "And snow?", "The same, frozen.\n\n- cold\n- white", "Why?"),
@@ -41,7 +36,6 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(folder):
-    """The merged transformers folder, and what models.load makes of it."""
     return finetune.merge(ADAPTER, out=folder / "merged")
 
 
@@ -84,6 +78,16 @@ def logits(model, ids):
         return model(torch.tensor([ids])).logits[0].float()
 
 
+def says_the_same(engine, model, tokenizer, ids):
+    """Greedy, float32 on both sides: each token that llama.cpp says is the likeliest one after those before it."""
+    options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
+    theirs = ask(engine, "/completion", prompt=ids, **options)["tokens"]
+    assert len(theirs) == TOKENS
+    scores = logits(model, ids + theirs)[len(ids) - 1 : -1]
+    scores[:, tokenizer.all_special_ids] = float("-inf")  # ignore_eos, in our words
+    return scores.argmax(-1).tolist() == theirs
+
+
 # The transformers folder
 
 
@@ -102,17 +106,19 @@ def test_merged_folder_is_plain_and_names_nobodys_machine(merged, plain):
     texts.append(common.manifest_path(merged).read_text())
     assert str(models.cache()) not in "".join(texts) and str(merged.parent) not in "".join(texts)
     assert type(plain[0]).__name__ == "LlamaForCausalLM"
-    assert corpus.read_manifest(merged)["sources"][0]["sha256"] == common.sha256(ADAPTER / "adapter_model.safetensors")
+    assert json.loads(texts[-1])["sources"][0]["sha256"] == common.sha256(ADAPTER / "adapter_model.safetensors")
 
 
 @pytest.mark.parametrize("messages", CONVERSATIONS)
-def test_the_merged_tokenizer_writes_the_prompt(plain, messages):
+def test_the_merged_tokenizer_and_llama_cpp_write_and_cut_the_prompt_as_training_did(plain, engine, messages):
     tokenizer = plain[1]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert text == transcript.prompt(messages, eos=tokenizer.eos_token)
-    assert tokenizer(text).input_ids == finetune.encode_prompt(messages, tokenizer)
+    expected, ids = transcript.prompt(messages, eos=tokenizer.eos_token), finetune.encode_prompt(messages, tokenizer)
+    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == expected
+    assert tokenizer(expected).input_ids == ids
     dialogue = [*messages, {"role": "assistant", "content": "So."}]
     assert tokenizer.apply_chat_template(dialogue, tokenize=False) == transcript.render(dialogue, tokenizer.eos_token)
+    assert ask(engine, "/apply-template", messages=messages)["prompt"] == expected
+    assert ask(engine, "/tokenize", content=expected, parse_special=True, add_special=True)["tokens"] == ids
 
 
 WORDS = st.lists(
@@ -132,38 +138,19 @@ def test_the_template_writes_any_text_as_transcript_does(texts, tokenizer):
 
 
 def test_a_system_message_takes_the_preambles_place(tokenizer):
-    def written(guard):
+    for guard, expected in (("Be kind.", "Be kind.\n[|Human|] Why?\n"), ("", "[|Human|] Why?\n")):
         messages = [{"role": "system", "content": guard}, *chat("Why?")]
-        return tokenizer.apply_chat_template(messages, chat_template=chat_template(tokenizer), tokenize=False)
-
-    assert written("Be kind.") == "Be kind.\n[|Human|] Why?\n"
-    assert written("") == "[|Human|] Why?\n"
+        written = tokenizer.apply_chat_template(messages, chat_template=chat_template(tokenizer), tokenize=False)
+        assert written == expected
 
 
 # The GGUF file
 
 
-def test_the_same_first_words_from_transformers_and_llama_cpp(plain, engine, tokenizer):
-    """Greedy, float32 on both sides: each token that llama.cpp says is the likeliest one after those before it."""
-    options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
+def test_the_same_first_words_from_transformers_and_llama_cpp_and_an_end(plain, engine, tokenizer):
     for question in QUESTIONS:
         ids = finetune.encode_prompt(chat(question), tokenizer)
-        theirs = ask(engine, "/completion", prompt=ids, **options)["tokens"]
-        assert len(theirs) == TOKENS
-        scores = logits(plain[0], ids + theirs)[len(ids) - 1 : -1]
-        scores[:, tokenizer.all_special_ids] = float("-inf")  # ignore_eos, in our words
-        assert scores.argmax(-1).tolist() == theirs, question
-
-
-@pytest.mark.parametrize("messages", CONVERSATIONS)
-def test_llama_cpp_writes_and_cuts_the_prompt_as_training_did(engine, tokenizer, messages):
-    text = ask(engine, "/apply-template", messages=messages)["prompt"]
-    assert text == transcript.prompt(messages, eos=tokenizer.eos_token)
-    tokens = ask(engine, "/tokenize", content=text, parse_special=True, add_special=True)["tokens"]
-    assert tokens == finetune.encode_prompt(messages, tokenizer)
-
-
-def test_chat_completions_end_at_the_stop_token(engine, tokenizer):
+        assert says_the_same(engine, plain[0], tokenizer, ids), question
     choice = ask(engine, "/v1/chat/completions", messages=CONVERSATIONS[0], temperature=0, max_tokens=96)["choices"][0]
     assert choice["finish_reason"] == "stop"
     assert choice["message"]["content"].strip() and tokenizer.eos_token not in choice["message"]["content"]
@@ -218,41 +205,33 @@ def test_a_model_of_another_shape_says_the_same_words(source, folder, tokenizer)
     export.write_gguf(model, tokenizer, source, folder / "other.gguf", "F32")
     served = Engine(folder / "other.gguf", "other", slots=1)
     try:
-        options = {"temperature": 0, "n_predict": TOKENS, "return_tokens": True, "ignore_eos": True}
-        said = ask(served, "/completion", prompt=[1000, 2000, 3000], **options)["tokens"]
+        assert says_the_same(served, model, tokenizer, [1000, 2000, 3000])
     finally:
         served.close()
-    scores = logits(model, [1000, 2000, 3000, *said])[2:-1]
-    scores[:, tokenizer.all_special_ids] = float("-inf")
-    assert scores.argmax(-1).tolist() == said
-
-
-@pytest.mark.parametrize(
-    "changes", [{"head_dim": 8}, {"attention_bias": True}, {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}]
-)
-def test_a_model_that_is_no_plain_llama_is_refused(changes, source, tokenizer, tmp_path):
-    with pytest.raises(CourseError, match=r"no plain LLaMA.*convert_hf_to_gguf\.py"):
-        export.write_gguf(small_llama(**changes), tokenizer, source, tmp_path / "x.gguf", "F32")
 
 
 # What can go wrong
 
 
-def test_another_tokenizer_is_sent_to_llama_cpps_own_converter(tmp_path):
+def test_what_cannot_be_written_is_said_before_anything_is_written(tmp_path, source, tokenizer, small_base):
+    rope = {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}
+    for changes in ({"head_dim": 8}, {"attention_bias": True}, rope):
+        with pytest.raises(CourseError, match=r"no plain LLaMA.*convert_hf_to_gguf\.py"):
+            export.write_gguf(small_llama(**changes), tokenizer, source, tmp_path / "x.gguf", "F32")
+    with pytest.raises(CourseError, match=r"Q4_K.*F32, Q8_0"):
+        finetune.export_gguf(ADAPTER, out=tmp_path / "x.gguf", kind="Q4_K")
+    with pytest.raises(CourseError, match="holds no LoRA adapter"):
+        finetune.merge(tmp_path / "nothing", out=tmp_path / "out")
+    for dtype in ("int8", "int4"):
+        with pytest.raises(CourseError, match="can't be merged without losing the update"):
+            finetune.merge(ADAPTER, small_base, tmp_path / "out", dtype)
+    assert not list(tmp_path.iterdir())
     other = models.load_tokenizer()
     other.add_tokens(["<|brand-new|>"])
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(CourseError, match=r"another tokenizer.*finetune\.merge.*convert_hf_to_gguf\.py"):
         finetune.export_gguf(ADAPTER, base=str(tmp_path / "other"), out=tmp_path / "x.gguf")
     assert not list(tmp_path.glob("*.gguf"))
-
-
-def test_an_unknown_kind_and_a_missing_adapter_are_said(tmp_path):
-    with pytest.raises(CourseError, match=r"Q4_K.*F32, Q8_0"):
-        finetune.export_gguf(ADAPTER, out=tmp_path / "x.gguf", kind="Q4_K")
-    with pytest.raises(CourseError, match="holds no LoRA adapter"):
-        finetune.merge(tmp_path / "nothing", out=tmp_path / "out")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):

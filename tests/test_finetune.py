@@ -1,6 +1,7 @@
 """Fine-tuning: tokens and loss mask, the loss, a step's gradient, LoRA's layer, figures. Runs: test_training.py."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,12 +142,6 @@ def test_padding_goes_by_position(tokenizer, rows):
         assert row["labels"].count(tokenizer.eos_token_id) == len(runs_of(row["labels"]))
 
 
-def test_padding_share():
-    assert finetune.padding_share([100, 100, 50, 50], 2) == 0
-    assert finetune.padding_share([100, 50, 100, 50], 2) == pytest.approx(0.25)
-    assert finetune.padding_share([128, 128], 2, to=512) == pytest.approx(0.75)
-
-
 # --- loss and gradient
 
 
@@ -215,7 +210,9 @@ def test_batches_are_of_like_length_in_an_order_that_the_epoch_decides():
     first, second, again = (training.epoch_steps(rows, {}, profile, epoch) for epoch in (0, 1, 1))
     assert second == again != first and sorted(order_of(first)) == list(range(1, 65))
     assert {len(batches) for batches in first} == {2} and len(first) == 16
-    assert finetune.padding_share(order_of(first), 4) < 0.2
+    assert finetune.padding_share(order_of(first), 4) < 0.2 and finetune.padding_share([100, 100, 50, 50], 2) == 0
+    assert finetune.padding_share([100, 50, 100, 50], 2) == pytest.approx(0.25)
+    assert finetune.padding_share([128, 128], 2, to=512) == pytest.approx(0.75)
 
 
 def test_several_processes_get_equally_many_batches_and_every_dialogue_once():
@@ -302,32 +299,14 @@ def test_tokens_are_shown_with_their_mask_and_nothing_typed_becomes_html():
     assert bundle["text/plain"] == "<b>⟦ a⟧\n⟦<|im_end|>⟧"
 
 
-@pytest.mark.parametrize(
-    "fig, words",
-    [
-        (lambda: figures.loss_curve([(1, 2.0), (2, 1.5)], [(0, 2.2), (2, 1.4)]), {"2.20", "1.40"}),
-        (lambda: figures.lora_shapes(576, 192, 8), {"trained: 6,144 numbers"}),
-        (lambda: figures.padding([100, 200], 512), {"Padded to 512 tokens"}),
-    ],
-)
-def test_figures_draw(fig, words):
-    from matplotlib.text import Text
-
-    fig = fig()
-    assert plots.png(fig).startswith(b"\x89PNG")
-    assert words <= {text.get_text() for text in fig.findobj(Text)}
-
-
-def test_live_figure_is_drawn_again_in_its_place(monkeypatch):
-    shown = []
-
-    class Place:
-        def update(self, bundle, raw):
-            shown.append(bundle["text/plain"])
+def test_figures_draw_and_the_live_one_is_drawn_again_in_its_place(monkeypatch):
+    for fig in (figures.lora_shapes(576, 192, 8), figures.padding([100, 200], 512)):
+        assert plots.png(fig).startswith(b"\x89PNG")
+    shown, place = [], SimpleNamespace(update=lambda bundle, raw: shown.append(bundle["text/plain"]))
 
     def display(bundle, raw, display_id):
         shown.append(bundle["text/plain"])
-        return Place()
+        return place
 
     monkeypatch.setattr("IPython.display.display", display)
     live = figures.LiveLoss()

@@ -121,7 +121,8 @@ def interrupted(small_base, out, at, profile=TWO_EPOCHS):
         if seen.history and seen.history[-1][0] == at:
             raise KeyboardInterrupt
 
-    with pytest.raises(CourseError, match=rf"Interrupted at step {at}; the last checkpoint is kept"):
+    kept = "start again" if at == 1 else "the last checkpoint is kept: run this again"
+    with pytest.raises(CourseError, match=f"Interrupted at step {at}; {kept}"):
         finetune.train(DIALOGUES, DIALOGUES[:2], small_base, out, profile, on_step=stop)
     assert not out.exists()
     return out.with_name(out.name + ".checkpoints")

@@ -96,12 +96,29 @@ def _manifest(out, command, adapter, base, **facts):
 
 def write_gguf(model, tokenizer, source: gguf.GGUFReader, out: Path, kind: str) -> None:
     """Write a LlamaForCausalLM, with the metadata and tokenizer of `source`, to the file `out`, whole or not at all."""
-    packing, file_type = KINDS[kind]
-    tensors = _named(model)
-    changed = _shape(model) | {
+    config, (packing, file_type) = model.config, KINDS[kind]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # it is the embedding once more
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    tensors = {names.get_name(name, try_suffixes=(".weight",)): tensor for name, tensor in weights.items()}
+    plain = config.model_type == "llama" and config.head_dim * config.num_attention_heads == config.hidden_size
+    if not plain or None in tensors or config.rope_parameters["rope_type"] != "default":
+        raise CourseError(f"This model is no plain LLaMA. {OTHERWISE}")
+    changed = {
         "general.name": "LLaMA tuned on Baize dialogues",
         "general.finetune": "baize-nb",
         "general.file_type": int(file_type),
+        "general.size_label": f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f}M",
+        "llama.block_count": config.num_hidden_layers,
+        "llama.context_length": config.max_position_embeddings,
+        "llama.embedding_length": config.hidden_size,
+        "llama.feed_forward_length": config.intermediate_size,
+        "llama.attention.head_count": config.num_attention_heads,
+        "llama.attention.head_count_kv": config.num_key_value_heads,
+        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "llama.rope.freq_base": config.rope_parameters["rope_theta"],
+        "llama.rope.dimension_count": config.head_dim,
+        "llama.vocab_size": config.vocab_size,
         "tokenizer.chat_template": chat_template(tokenizer),
     }
     with common.atomic_write(out) as temporary:
@@ -115,47 +132,13 @@ def write_gguf(model, tokenizer, source: gguf.GGUFReader, out: Path, kind: str) 
                 writer.add_key_value(field.name, changed.get(field.name, field.contents()), type_, sub_type=inner)
             for name, tensor in tensors.items():
                 stored = gguf.GGMLQuantizationType.F32 if tensor.ndim == 1 else packing
-                numbers = _in_order(name, tensor, model.config).numpy()
+                numbers = _in_order(name, tensor, config).numpy()
                 writer.add_tensor(name, gguf.quants.quantize(numbers, stored), raw_dtype=stored)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
         finally:
             writer.close()
-
-
-def _shape(model):
-    """What the file's metadata says of a model's shape."""
-    config = model.config
-    return {
-        "general.size_label": f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f}M",
-        "llama.block_count": config.num_hidden_layers,
-        "llama.context_length": config.max_position_embeddings,
-        "llama.embedding_length": config.hidden_size,
-        "llama.feed_forward_length": config.intermediate_size,
-        "llama.attention.head_count": config.num_attention_heads,
-        "llama.attention.head_count_kv": config.num_key_value_heads,
-        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "llama.rope.freq_base": config.rope_parameters["rope_theta"],
-        "llama.rope.dimension_count": config.head_dim,
-        "llama.vocab_size": config.vocab_size,
-    }
-
-
-def _named(model):
-    """{name in the GGUF file: the model's tensor}. Raises CourseError for a model that is no plain LLaMA."""
-    config = model.config
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()  # it is the embedding once more
-    found = {
-        names.get_name(name, try_suffixes=(".weight",)): tensor
-        for name, tensor in model.state_dict().items()
-        if name not in tied
-    }
-    plain = config.model_type == "llama" and config.head_dim * config.num_attention_heads == config.hidden_size
-    if not plain or None in found or config.rope_parameters["rope_type"] != "default":
-        raise CourseError(f"This model is no plain LLaMA. {OTHERWISE}")
-    return found
 
 
 def _in_order(name, tensor, config):
