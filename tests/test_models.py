@@ -121,10 +121,29 @@ def real_gguf():
     return user_cache_path("baize-nb", appauthor=False) / models.GGUF
 
 
-def test_packed_weights_lie_on_the_gpu_of_each_process(monkeypatch):
+def test_packed_weights_need_an_extra_and_lie_on_the_gpu_of_each_process_and_other_dtypes_are_refused(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    alone = models.dtype_arguments("int8")
-    assert alone["device_map"] == "auto" and alone["quantization_config"].load_in_8bit
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert models.dtype_arguments("int4")["device_map"] == {"": 1}
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(CourseError, match=r"bitsandbytes: pip install 'baize-nb\[gpu\]'"),
+    ):
+        patch.setattr(models.importlib.util, "find_spec", lambda name: None)
+        models.dtype_arguments("int8")
+    with monkeypatch.context() as patch:
+        patch.setattr(models.importlib.util, "find_spec", lambda name: name)
+        alone = models.dtype_arguments("int8")
+        assert alone["device_map"] == "auto" and alone["quantization_config"].load_in_8bit
+        patch.setenv("LOCAL_RANK", "1")
+        assert models.dtype_arguments("int4")["device_map"] == {"": 1}
     assert models.dtype_arguments("bfloat16") == {"dtype": torch.bfloat16}
+    assert models.dtype_arguments("auto") == {"dtype": torch.float32}
+    with pytest.raises(CourseError, match="no dtype 'int2'"):
+        models.load(dtype="int2")
+
+
+def test_a_full_gpu_is_one_sentence_wherever_it_happens(monkeypatch):
+    with (
+        pytest.raises(CourseError, match=r"Out of memory: halve it, or close other programs"),
+        models.memory_errors("halve it"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -127,15 +127,10 @@ def shapes(base: str) -> Shapes:
         return SHAPES[base]
     try:
         config = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
-        head = config["hidden_size"] // config["num_attention_heads"]
-        return Shapes(
-            config["hidden_size"],
-            config["intermediate_size"],
-            config["num_hidden_layers"],
-            config.get("num_key_value_heads", config["num_attention_heads"]) * head,
-            config["vocab_size"],
-            config.get("tie_word_embeddings", False),
-        )
+        hidden, heads, tied = config["hidden_size"], config["num_attention_heads"], config.get("tie_word_embeddings")
+        key_value = hidden // heads * config.get("num_key_value_heads", heads)
+        layers, vocabulary = config["num_hidden_layers"], config["vocab_size"]
+        return Shapes(hidden, config["intermediate_size"], layers, key_value, vocabulary, bool(tied))
     except (OSError, ValueError, KeyError) as error:
         raise CourseError(
             f"The sizes of the base model {base!r} are not known ({type(error).__name__}: {error}), so nothing can be "
@@ -224,9 +219,9 @@ def _lengths(profile, dialogues):
 def _kept(shape, profile, tokens):
     """Bytes that a forward pass keeps for the backward pass.
 
-    Each block keeps its residual stream twice, queries, keys, values, the attention's result, and three widths of the
-    feed-forward. LoRA keeps its inputs: in float32 (fast_lora.py) what the matrices share, and the places that dropout
-    left out; otherwise (peft) one for each matrix, and dropout's mask, in float32.
+    Each block: its residual stream twice, queries, keys, values, the attention's result, three widths of the
+    feed-forward. LoRA: in float32 (fast_lora.py) what the matrices share, and the places that dropout left out;
+    otherwise (peft) an input for each matrix, and dropout's mask, in float32.
     A quantized base checkpoints: it keeps the input of each block, and the rest for one block at a time.
     """
     inputs = sum(shape.matrices()[name][1] for name in profile.targets)
