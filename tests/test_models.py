@@ -127,10 +127,10 @@ def test_packed_weights_need_an_extra_and_lie_on_the_gpu_of_each_process_and_oth
         monkeypatch.context() as patch,
         pytest.raises(CourseError, match=r"bitsandbytes: pip install 'baize-nb\[gpu\]'"),
     ):
-        patch.setattr(models.importlib.util, "find_spec", lambda name: None)
+        patch.setattr(models, "find_spec", lambda name: None)
         models.dtype_arguments("int8")
     with monkeypatch.context() as patch:
-        patch.setattr(models.importlib.util, "find_spec", lambda name: name)
+        patch.setattr(models, "find_spec", lambda name: name)
         alone = models.dtype_arguments("int8")
         assert alone["device_map"] == "auto" and alone["quantization_config"].load_in_8bit
         patch.setenv("LOCAL_RANK", "1")
