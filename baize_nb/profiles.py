@@ -14,10 +14,7 @@ QUANTIZED = ("int8", "int4")  # dtypes of a base model that bitsandbytes packs; 
 
 @dataclass(frozen=True)
 class Profile:
-    """Settings of one run of the course. Tokens are tokens of the model that is used; lengths include the prompt.
-
-    Source of the `paper-*` values: Baize (arXiv 2304.01196), section 4 and table 3.
-    """
+    """Settings of one run of the course. Tokens are those of the model used; lengths include the prompt."""
 
     name: str
     # 01 seed sampling
@@ -127,8 +124,7 @@ COLAB = replace(
 )
 
 
-def _paper(size, learning_rate, micro_batch_size):
-    """The paper's settings for LLaMA of `size`: total batch 64, one epoch, 100 warm-up steps, int8 base."""
+def _paper(size, learning_rate, micro_batch_size):  # Baize (arXiv 2304.01196), section 4 and table 3
     return replace(
         LAPTOP,
         name=f"paper-{size}",

@@ -5,8 +5,8 @@ Source of the idea: Baize (arXiv 2304.01196), section 3.
 
 import csv
 import hashlib
+import heapq
 import json
-import math
 import random
 import re
 from collections import Counter
@@ -72,24 +72,26 @@ def load(
         rows, default = _hub(source.removeprefix("hub:"), column, limit)
     else:
         rows, default = _path(source, column, encoding, left_out)
-        rows = _drawn(rows, limit) if limit else rows
+        if limit:  # drawn while they pass: a dump may be larger than the memory
+            rng = random.Random(0)
+            drawn = heapq.nsmallest(limit, enumerate(rows), key=lambda _: rng.random())
+            rows = [row for _, row in sorted(drawn, key=lambda item: item[0])]
     for where, row in rows:
         try:
             seed = _seed(where, row, column, {"source": name, "license": license}, default)
         except CourseError as error:
             faults.append(str(error))
             continue
-        key = seed and _key(seed.text)
+        key = seed and _fold(seed.text)
         if seed is None:
             left_out["rows without text"] += 1
         elif key not in kept and ids.setdefault(seed.id, where) != where:
             faults.append(f"{where}: the id {seed.id!r} was used at {ids[seed.id]} already. Give each its own.")
-        # Of two the same the first stays, unless only the second has an answer.
-        elif key not in kept or (seed.reference and not kept[key].reference):
-            left_out["repeated texts"] += key in kept
-            kept[key] = seed
         else:
-            left_out["repeated texts"] += 1
+            left_out["repeated texts"] += key in kept
+            # Of two the same the first stays, unless only the second has an answer.
+            if key not in kept or (seed.reference and not kept[key].reference):
+                kept[key] = seed
     label = name or default["source"]
     told = [f"{what} ({count:,})" for what, count in left_out.items() if count]
     if faults and kept:
@@ -97,9 +99,7 @@ def load(
     if told:
         print(f"{label}: {len(kept):,} seed{'s' * (len(kept) > 1)}; left out: {', '.join(told)}")
     if not kept:
-        raise CourseError(
-            faults[0] if faults else f"{label} holds no seeds. Give it at least one line with a question."
-        )
+        raise CourseError((faults or [f"{label} holds no seeds. Give it at least one line with a question."])[0])
     return list(kept.values())
 
 
@@ -112,7 +112,7 @@ def sample(seeds: Sequence[Seed], n: int, seed: int = 0) -> list[Seed]:
     """
     if not 0 <= n <= len(seeds):
         raise CourseError(
-            f"You asked for {n} seeds of {len(seeds)}. Ask for a number from 0 to {len(seeds)}, or load more sources."
+            f"You asked for {n} seeds of {len(seeds)}. Ask for one to {len(seeds)}, or load more sources."
         )
     rng = random.Random(seed)
     groups = {}
@@ -160,41 +160,37 @@ def _seed(where, row, column, given, default):
     row = {str(k).strip().lower(): v for k, v in row.items()}
     column = _find_column(where, row, column)
     text = row[column]
+    if not _words(text):
+        return None
     if not isinstance(text, str):
-        if _words(text):
-            raise CourseError(f"{where}: {column!r} holds no text, but {text!r:.40}. Write a text there.")
-        return None
+        raise CourseError(f"{where}: {column!r} holds no text, but {text!r:.40}. Write a text there.")
     text = text.strip()
-    if not text:
-        return None
     if column == "instruction" and _words(row.get("input")):  # Alpaca keeps the material of a task apart
         text += "\n\n" + _words(row["input"])
     source = given["source"] or _words(row.get("source")) or default["source"]
     own = "" if given["source"] or not _words(row.get("source")) else _words(row.get("id"))
     seed = Seed(
         # An id made of the text stays the same when a file grows, so that a resumed run knows what it has.
-        id=own or f"{source}-{hashlib.sha256(_key(text).encode(errors='replace')).hexdigest()[:10]}",
+        id=own or f"{source}-{hashlib.sha256(_fold(text).encode(errors='replace')).hexdigest()[:10]}",
         text=text,
         source=source,
         license=given["license"] or _words(row.get("license")) or default["license"],
         topic=_words(row.get("topic")),
         reference=_words(row.get("reference")),
     )
-    try:
-        "".join(asdict(seed).values()).encode()
-    except UnicodeEncodeError:
-        raise CourseError(f"{where}: holds half a character (such as \\ud83d alone). Delete it.") from None
+    if re.search("[\ud800-\udfff]", seed.id + seed.text + seed.license + seed.topic + seed.reference):
+        raise CourseError(f"{where}: holds half a character (such as \\ud83d alone). Delete it.")
     return seed
 
 
-def _key(text):
+def _fold(text):
     """What two texts have in common that count as the same."""
     return " ".join(text.casefold().split())
 
 
 def _words(value):
     """`value` as text; "" for None and for the NaN with which pandas marks a gap."""
-    gap = value is None or (isinstance(value, float) and math.isnan(value))
+    gap = value is None or (isinstance(value, float) and value != value)
     return "" if gap else str(value).strip()
 
 
@@ -206,16 +202,6 @@ def _find_column(where, columns, column):
     asked = repr(column) if column else f"called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
     found = ", ".join(f"{c!r:.60}" for c in list(columns)[:12])
     raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one.")
-
-
-def _drawn(rows, limit):
-    """At most `limit` of the rows, drawn at random while they pass (a dump may be larger than the memory)."""
-    rng, drawn = random.Random(0), []
-    for number, row in enumerate(rows):
-        place = number if number < limit else rng.randrange(number + 1)
-        if place < limit:
-            drawn[place : place + 1] = [(number, row)]
-    return [row for _, row in sorted(drawn, key=lambda item: item[0])]
 
 
 # Readers. A row is (where, {column: value}), or (where, what is wrong with it); `where` is "file:line".

@@ -344,34 +344,24 @@ def original_rule(text: str) -> Parsed:
 
 
 class ChatFormat(NamedTuple):
-    """The marks that a chat template writes around the contents of messages.
+    """The marks that a chat template writes around the contents of messages."""
 
-    system    : before the persona; None where the template has no place for one.
-    user      : before the first user message (after the persona, if there is one).
-    assistant : between a user message and the assistant's.
-    next_user : between an assistant's message and the next user message.
-    """
+    system: str | None  # before the persona; None where the template has no place for one
+    user: str  # before the first user message
+    assistant: str  # between a user message and the assistant's
+    next_user: str  # between an assistant's message and the next user message
 
-    system: str | None
-    user: str
-    assistant: str
-    next_user: str
-
-    def open_user_header(self, messages):
-        """`messages` (persona first, an assistant's message last) as the model reads them, and an opened user message.
-
-        Contents cannot pass for marks: see `escape`.
-        """
-        persona, *talk = messages
-        text = "" if self.system is None else self.system + escape(persona["content"], markers=False)
-        text += self.user
-        for i, message in enumerate(talk):
-            text += escape(message["content"], markers=False) + (self.next_user if i % 2 else self.assistant)
-        return text
+    def open_user_header(self, messages: list[dict]) -> str:
+        """Write messages (persona first, an assistant's last) as the model reads them, and open a user message."""
+        persona, *talk = ({**message, "content": escape(message["content"], markers=False)} for message in messages)
+        text = ("" if self.system is None else self.system + persona["content"]) + self.user
+        return text + "".join(
+            m["content"] + (self.next_user if m["role"] == "assistant" else self.assistant) for m in talk
+        )
 
     @property
-    def stop(self):
-        """Marks that end a message, as a list of none or one."""
+    def stop(self) -> list[str]:
+        """List the mark that ends a message, if there is one."""
         return re.findall(r"<[^<>\s]+>", self.assistant)[:1]
 
 

@@ -190,7 +190,8 @@ def test_parquet(tmp_path, capsys):
     import pandas
 
     path = tmp_path / "p.parquet"
-    pandas.DataFrame({"title": ["One?", "Two?", None], "topic": ["t", None, ""], "score": [1, 2, 3]}).to_parquet(path)
+    rows = {"title": ["One?", "Two?", None], "topic": ["t", None, ""], "reference": [["a", "b"], [], []]}
+    pandas.DataFrame(rows).to_parquet(path)
     assert [(s.text, s.topic) for s in seeds.load(path)] == [("One?", "t"), ("Two?", "")]
     assert "p: 2 seeds; left out: rows without text (1)" in capsys.readouterr().out
 
