@@ -324,7 +324,7 @@ def proxy() -> Finding:
         try:
             socket.create_connection((host, port), timeout=SECONDS).close()
         except OSError:
-            troubles.append(f"Nothing answers at {host}:{port}: mend HTTP_PROXY and HTTPS_PROXY, or unset them.")
+            troubles.append(f"Nothing answers at {host}:{port}: mend or unset the *_PROXY that names it.")
     if any(url.startswith("socks") for url in named.values()) and not importlib.util.find_spec("socksio"):
         troubles.append("For a socks proxy write socks5://host:port, and `pip install socksio`.")
     if {"http", "all"} & set(named) and not proxy_bypass("127.0.0.1"):
