@@ -3,6 +3,8 @@
 How a dialogue is written stands in transcript.pieces, for training and for chat alike.
 """
 
+import copy
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -58,18 +60,36 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE, open_turn=False):
     if open_turn:
         parts.append((transcript.AI, False))
     for text, learn in parts:
-        words = text.removesuffix(stop) if learn else text
-        # split_special_tokens: somebody who types the stop token gets its letters, not the token.
-        piece = tokenizer(words, add_special_tokens=False, split_special_tokens=True).input_ids
-        piece = piece + [tokenizer.eos_token_id] * learn
+        piece = encode_text(text.removesuffix(stop) if learn else text, tokenizer) + [tokenizer.eos_token_id] * learn
         ids += piece
         labels += piece if learn else [IGNORE] * len(piece)
     return {"input_ids": ids, "labels": labels}
 
 
+_SPLITTING = weakref.WeakKeyDictionary()  # tokenizer: its copy that cuts special tokens into their letters
+
+
+def encode_text(text: str, tokenizer, special: bool = False) -> list[int]:
+    """Encode text; who types the stop token gets its letters, not the token. Safe in many threads at a time.
+
+    special : add the tokens that the tokenizer puts around a text.
+    """
+    if not hasattr(tokenizer, "backend_tokenizer"):  # one in Python
+        return tokenizer(text, add_special_tokens=special, split_special_tokens=True).input_ids
+    # `split_special_tokens` switches a flag that all threads share: another thread would read what this one has
+    # switched, and take a typed stop token for the real one, or find the tokenizer "Already borrowed".
+    if tokenizer not in _SPLITTING:
+        splitting = copy.deepcopy(tokenizer.backend_tokenizer)
+        splitting.encode_special_tokens = True
+        splitting.no_truncation()
+        splitting.no_padding()
+        _SPLITTING[tokenizer] = splitting
+    return _SPLITTING[tokenizer].encode(text, add_special_tokens=special).ids
+
+
 def _start(tokenizer):
     """[the begin-of-sequence token] where the tokenizer starts a text with it, as LLaMA's does; else []."""
-    first = tokenizer("").input_ids[:1]
+    first = encode_text("", tokenizer, special=True)[:1]
     return first if first and first[0] == tokenizer.bos_token_id else []
 
 
