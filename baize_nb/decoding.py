@@ -1,10 +1,11 @@
-"""From tokens to the next token, and back to text: logits with a KV cache, sampling, decoding while a reply comes.
+"""From tokens to the next token and back to text: logits with a KV cache, sampling, what may be shown of a reply.
 
 torch and transformers are imported where they are needed: a chat with an endpoint does without them.
 """
 
 import contextlib
 import copy
+import re
 import threading
 import weakref
 
@@ -19,11 +20,9 @@ class Interrupted(Exception):
 class CachedModel:
     """The logits of a causal language model after a sequence of tokens, none of which is read twice.
 
-    The keys and values of earlier tokens don't change when tokens follow, so they are kept, within a reply and from one
-    turn to the next.
+    The keys and values of earlier tokens don't change when tokens follow, so they are kept, from turn to turn too.
 
-    model       : of transformers, bare or with a LoRA adapter, which counts as it is at first use.
-    adapter     : False reads without the LoRA adapter on `model`.
+    adapter     : False reads without the LoRA adapter on `model`; with it, it counts as it is at first use.
     interrupted : asked in every layer; True ends the reading, however long the text is.
     """
 
@@ -43,38 +42,41 @@ class CachedModel:
 
         if self.model is None:
             self.model = _merged(self.given, self.adapter)
-        known = _common_prefix(self._ids, ids[:-1])  # at least one token is new: logits come from reading
         cache, cached = self._cache, len(self._ids)
+        known = cached  # at each further token of a reply; else as many as the two lists share, the last one left out
+        if self._ids != ids[:-1][:cached]:
+            known = next(i for i, (a, b) in enumerate(zip(self._ids, [*ids[:-1], None], strict=False)) if a != b)
         self.reset()  # an interrupt while reading leaves half a cache: drop it
+        if known < cached and not all(hasattr(layer, "rewinds") for layer in cache.layers):
+            known = 0  # a state of linear attention, say, holds all tokens at once: read anew
         if known == 0:
             cache = _growing_cache(self.given.config, self._interrupted)
         elif known < cached:
             cache.crop(known - cached)
         new = torch.tensor([ids[known:]], device=self.given.device)  # (1, new tokens)
-        with torch.inference_mode(), _adapter_switched(self.model, self.adapter):
+        # Without it the LoRA layers are switched off for a moment, for everybody: they are the model's own.
+        layered = hasattr(self.model, "disable_adapter")
+        off = self.model.disable_adapter() if layered and not self.adapter else contextlib.nullcontext()
+        with _ONE_AT_A_TIME if layered else contextlib.nullcontext(), off, torch.inference_mode():
             out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
         self._ids, self._cache = list(ids), out.past_key_values
         return out.logits[0, -1].float().cpu()
 
 
-def _common_prefix(first, second):
-    """How many leading items two lists share."""
-    if second[: len(first)] == first:  # so it is at each further token of a reply
-        return len(first)
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
 def _growing_cache(config, interrupted):
     """A cache that does not copy itself whole at each token: its layers keep room for tokens to come.
 
-    Each layer of the model comes by here, so this is also where reading can end early.
+    Each layer of the model comes by here, so this is also where reading can end early. Layers with a sliding window
+    (Mistral, Gemma) keep what has left the window too, or they could not go back to an earlier turn; the model's mask
+    hides it.
     """
     from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     class GrowingLayer(DynamicLayer):
         """Keys and values (batch, heads, tokens, width) are views into buffers that double when they are full."""
+
+        rewinds = True
 
         def update(self, key_states, value_states, *args, **kwargs):
             if interrupted():
@@ -96,7 +98,8 @@ def _growing_cache(config, interrupted):
             return buffer[..., :length, :]
 
     cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    growing = (DynamicLayer, DynamicSlidingWindowLayer)
+    cache.layers = [GrowingLayer() if type(layer) in growing else layer for layer in cache.layers]
     return cache
 
 
@@ -152,16 +155,6 @@ def without_lora(model, adapter: bool = True):
         return plain(model.get_base_model())
 
 
-@contextlib.contextmanager
-def _adapter_switched(model, on):
-    """The model with or without its LoRA layers inside the block, for one session at a time: they are its own."""
-    if not hasattr(model, "disable_adapter"):
-        yield
-        return
-    with _ONE_AT_A_TIME, contextlib.nullcontext() if on else model.disable_adapter():
-        yield
-
-
 def penalize_repetition(logits, said: list[int], penalty: float):
     """Return the logits with every token of `said` made less likely by `penalty` > 1 (CTRL, arXiv 1909.05858, 4.1).
 
@@ -195,10 +188,9 @@ def sample_token(logits, temperature: float, top_p: float, rng) -> int:
 
 
 class StreamDecoder:
-    """Tokens → text, one token at a time. Looks at the tokens of one or two characters, never at the whole reply.
+    """Tokens → text, one token at a time. A token can be a part of a character, so incomplete ones wait.
 
-    A token can be a part of a character (an emoji is often three), so incomplete ones wait. The tokens before them are
-    decoded along: some tokenizers drop the space in front of whatever stands first.
+    The few tokens before them are decoded along: some tokenizers drop the space in front of whatever stands first.
     """
 
     def __init__(self, tokenizer):
@@ -223,17 +215,26 @@ class StreamDecoder:
 STOPS = tuple(f"[{left}{who}{right}]" for who in ("Human", "AI") for left in ("|", "") for right in ("|", ""))
 
 
-def release(text: str, stops: tuple = STOPS) -> tuple[str, str, bool]:
+_LINK = re.compile(r"\[(?:Human|AI)\]\(")  # Markdown: [AI](https://…) is a link, no marker
+
+
+def release(text: str, stops: tuple = STOPS, ended: bool = False) -> tuple[str, str, bool]:
     """Split reply text that is not on the screen yet into (show, hold, closed).
 
     show   : what is certain to belong to the reply.
-    hold   : the tail that may be the start of a marker, and white space that may stand before one.
+    hold   : the tail that may be the start of a marker or of a link, and white space that may stand before one.
     closed : a whole marker was found; it and all that follows is gone.
+    ended  : nothing follows, so a marker at the very end is one.
     """
-    found = min((text.find(stop) for stop in stops if stop in text), default=-1)
-    if found >= 0:
-        return text[:found].rstrip(), "", True
-    start = next((i for i in range(len(text)) if any(stop.startswith(text[i:]) for stop in stops)), len(text))
+    masked = _LINK.sub(lambda link: "." * len(link[0]), text)
+    found = [(masked.find(stop), stop) for stop in stops if stop in masked]
+    start, stop = min(found, default=(len(text), ""))
+    may_be_link = stop and "|" not in stop and start + len(stop) == len(text) and not ended
+    if stop and not may_be_link:
+        return text[:start].rstrip(), "", True
+    if not stop:
+        tails = (i for i in range(len(text)) if any(stop.startswith(masked[i:]) for stop in stops))
+        start = next(tails, len(text))
     start = len(text[:start].rstrip())
     return text[:start], text[start:], False
 
@@ -255,3 +256,8 @@ class StopFilter:
         show, self.held, self.closed = release(self.held, self.stops)
         self.shown += show
         return show
+
+    def finish(self) -> bool:
+        """Tell whether a marker ended the reply, now that nothing follows."""
+        self.closed = self.closed or release(self.held, self.stops, ended=True)[2]
+        return self.closed

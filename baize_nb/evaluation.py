@@ -129,7 +129,7 @@ async def reply(
             said = await asker.chat(body.pop("messages"), **options)
         else:
             said = await asker.complete(body.pop("prompt"), **options, until=lambda text: release(text)[2])
-        text, _, closed = release(said.text.strip(), session.stops)
+        text, _, closed = release(said.text.strip(), session.stops, ended=True)
         end = "marker" if closed else "stop" if said.finish == "stop" else "limit"
         about = {"key": item.id, "model": teacher.model, "question": item.prompt.question, "id": item.prompt.id}
         return {**about, "text": text, "end": end, "tokens": said.usage.completion, "settings": session.settings()}
