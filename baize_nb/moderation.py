@@ -3,13 +3,15 @@
 Source: Baize (arXiv 2304.01196) declines by a sentence in its prompt, and says that this is no lock.
 """
 
+import queue
 import re
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
 
 from . import common
-from .chat import Conversation, side_by_side
+from .chat import Conversation
 from .text import declines
 
 KINDS = ("decline", "answer", "fact", "today")
@@ -29,19 +31,17 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question and the reply to it."""
+    """A question and the reply to it. right: one of the accepted words stands in it; read it all the same."""
 
     question: Question
     reply: str
 
     @property
     def declined(self) -> bool:
-        """Whether the reply declines, by the rule of `declines`."""
         return declines(self.reply)
 
     @property
     def right(self) -> bool:
-        """Whether one of the accepted words stands in the reply. A true word among false ones passes: read it."""
         return any(re.search(rf"\b{re.escape(word)}\b", self.reply, re.IGNORECASE) for word in self.question.accept)
 
 
@@ -76,14 +76,27 @@ def questions(*kinds: str, path: Path | str | None = None) -> list[Question]:
 def ask(sessions: list[Conversation], questions: list[Question]) -> list[Answer]:
     """Ask each question in a conversation of its own; return the answers in their order.
 
-    sessions : of one model; they answer side by side.
+    sessions : of one model; they answer side by side, which an endpoint with as many slots rewards.
     """
+    free = queue.SimpleQueue()
+    for session in sessions:
+        free.put(session)
 
-    def one(session, question):
+    def one(question):
+        session = free.get()
         session.clear()
-        return Answer(question, session.answer(question.text))
+        answer = Answer(question, session.answer(question.text))
+        free.put(session)
+        return answer
 
-    return [answer for _, answer in sorted(side_by_side(sessions, questions, one), key=lambda found: found[0])]
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        try:
+            return list(pool.map(one, questions))
+        except BaseException:  # an error, an interrupt: no other is begun, and those under way end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for session in sessions:
+                session.stop()
+            raise
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> Rate:

@@ -186,6 +186,7 @@ def page(lab, width=1280, height=900):
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=executable(), args=["--no-sandbox", "--disable-dev-shm-usage"])
         try:
-            yield Page(browser.new_page(viewport={"width": width, "height": height}), lab)
+            permissions = ["clipboard-read", "clipboard-write"]
+            yield Page(browser.new_page(viewport={"width": width, "height": height}, permissions=permissions), lab)
         finally:
             browser.close()

@@ -67,6 +67,7 @@ def test_a_student_chats_and_compares(page, laboratory):
     page.tab.set_default_timeout(120_000)
     chat = Chat(page.tab, page.tab.locator(".jp-OutputArea-output:has(.bz-chat)").filter(has_text="Regenerate"))
     _send_and_read(page, chat)
+    _write_lines(page, chat)
     _look(page, chat)
     _stop_and_regenerate(chat)
     _edit_by_keyboard(chat)
@@ -82,7 +83,7 @@ class Chat:
 
     def __init__(self, tab, box):
         self.tab, self.box = tab, box
-        self.line = box.get_by_placeholder("Your message, then Enter")
+        self.line = box.get_by_role("textbox", name="You")
         self.questions, self.replies = box.locator(".bz-user .bz-bubble"), box.locator(".bz-assistant .bz-bubble")
         self.status = box.locator("[role=status], [role=alert]")
 
@@ -120,6 +121,23 @@ def _send_and_read(page, chat):
     assert "How can I sleep <b>better</b>?" in chat.questions.last.inner_text()
 
 
+def _write_lines(page, chat):
+    """Shift+Enter begins a new line and runs no cell; what is pasted keeps its lines; Enter sends them all."""
+    count = page.tab.locator(".jp-Cell").count()
+    chat.line.press_sequentially("Shorter:")
+    chat.line.press("Shift+Enter")
+    page.tab.evaluate("() => navigator.clipboard.writeText('one\\n  two')")
+    chat.line.press("Control+V")
+    assert chat.line.input_value() == "Shorter:\none\n  two"
+    page.picture("chat-lines", chat.box)
+    asked = chat.questions.count()
+    chat.line.press("Enter")
+    page.tab.wait_for_function("line => line.value === ''", arg=chat.line.element_handle())
+    chat.done()
+    assert chat.questions.count() == asked + 1 and page.tab.locator(".jp-Cell").count() == count
+    assert chat.questions.last.inner_text() == "Shorter:\none\n  two"
+
+
 def _look(page, chat):
     """Light, dark, and as narrow as a phone: it can be read, and nothing hangs out at the side."""
     tab = page.tab
@@ -133,7 +151,7 @@ def _look(page, chat):
     tab.set_viewport_size({"width": 360, "height": 800})
     page.picture("chat-360", chat.box)
     page.picture("chat-360-page")
-    hanging = """box => [...box.querySelectorAll('.bz-bubble, pre, button, input')].filter(
+    hanging = """box => [...box.querySelectorAll('.bz-bubble, pre, button, input, textarea')].filter(
         part => part.getBoundingClientRect().right > box.getBoundingClientRect().right).length"""
     assert chat.box.evaluate(hanging) == 0
     tab.set_viewport_size({"width": 1280, "height": 900})
@@ -244,7 +262,7 @@ def _copy_and_do_no_harm(page):
     assert copy.inner_text() == "Copied"
     chat.line.focus()
     page.tab.keyboard.press("Control+V")
-    assert chat.line.input_value() == "print('a <b>')"
+    assert chat.line.input_value().strip() == "print('a <b>')"
     page.picture("chat-hostile", chat.box)
     assert ran == [] and not any("leak.test" in url for url in asked)
 

@@ -2,11 +2,11 @@
 
 import gc
 import json
-import runpy
+import re
 import signal
 import threading
 import weakref
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from talks import Scripted, llama_tokenizer, session, tiny
 
 from baize_nb import decoding, models, transcript
-from baize_nb.chat import GUARD, RELEASED, load_baize, window
+from baize_nb.chat import GUARD, RELEASED, load_baize
 from baize_nb.common import CourseError
 from baize_nb.decoding import STOPS, CachedModel, Interrupted, StopFilter, StreamDecoder, release
 from baize_nb.finetune import encode, encode_prompt
-from checks import chat as checks
 
-SOLUTIONS = runpy.run_path(str(Path(__file__).parents[1] / "notebooks/solutions/05_chat.py"))
 TALK = [
     {"role": "user", "content": "What is rain?"},
     {"role": "assistant", "content": "Water that falls.", "end": "stop"},
@@ -116,18 +114,21 @@ def test_history_is_cut_by_whole_turns_and_keeps_the_preamble(base, tokenizer):
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9).filter(lambda sizes: len(sizes) % 2), st.integers(9, 40))
-def test_window_is_the_longest_run_of_whole_turns_that_fits(sizes, room):
+def test_the_model_reads_the_longest_run_of_whole_turns_that_fits(sizes, room):
+    chat = Scripted([None], max_new_tokens=5, context=room + 5)
     messages = [{"role": ("user", "assistant")[i % 2], "content": "x" * n} for i, n in enumerate(sizes)]
-    kept = window(messages, room, Scripted()._length)
+    chat.messages = messages[:-1]
+    chat.answer(messages[-1]["content"])
+    kept = chat.asked[0]
     assert kept == messages[len(messages) - len(kept) :] and kept[0]["role"] == "user"
-    assert Scripted()._length(kept) <= room
-    assert kept == messages or Scripted()._length(messages[-len(kept) - 2 :]) > room
+    assert chat._length(kept) <= room
+    assert kept == messages or chat._length(messages[-len(kept) - 2 :]) > room
 
 
 def test_what_can_not_be_asked_is_refused_at_once_and_changes_nothing(talk):
     talk.context = 200
     for ask in (talk.stream, talk.edit):
-        with pytest.raises(CourseError, match=r"too long: its prompt has \d+ tokens and there is room for 194"):
+        with pytest.raises(CourseError, match=r"too long: its prompt has \d+ tokens, and there is room for 194"):
             ask("word " * 300)
         with pytest.raises(CourseError, match="empty"):
             ask(" \n")
@@ -339,7 +340,7 @@ USER, REPLY = '{"role": "user", "content": "Hi"}\n', '{"role": "assistant", "con
         (USER.replace("Hi", " ") + REPLY, r"talk.jsonl:1 .*question is empty"),
         (USER + REPLY.replace("}", ', "end": "?"}'), r"talk.jsonl:2 .*`end` is"),
         (b"\xff\xfe\x00", r"talk.jsonl:1 is no"),
-        (None, "Could not read .*talk.jsonl"),
+        (None, "annot read .*talk.jsonl"),
     ],
 )
 def test_a_file_that_is_no_conversation_is_refused_and_changes_nothing(talk, tmp_path, content, says):
@@ -360,19 +361,23 @@ def test_a_marker_ends_the_reply_and_is_never_shown(base, script):
     assert chat.last.end == "marker" and len(read) == chat.last.tokens < 15
 
 
-@given(st.lists(st.sampled_from([*STOPS, "[", "|", "Human", "AI|", "]", "a", " ", "\n", "é"]), max_size=12), st.data())
+PARTS = [*STOPS, "[", "|", "Human", "AI|", "]", "(", "a", " ", "\n", "é"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12), st.data())
 def test_a_stop_filter_shows_the_same_however_the_text_is_cut(parts, data):
     text = "".join(parts)
-    cut = min((text.find(s) for s in STOPS if s in text), default=len(text))
+    plain = re.sub(r"\[(Human|AI)\]\(", lambda link: "." * len(link[0]), text)  # a link is no marker
+    cut = min((plain.find(s) for s in STOPS if s in plain), default=len(text))
     screen, at = StopFilter(), 0
     while at < len(text) and not screen.closed:
         step = data.draw(st.integers(1, 7))
         screen.push(text[at : at + step])
         at += step
-        assert text.strip().startswith(screen.shown) and not any(s in screen.shown for s in STOPS)
-    whole = text[:cut].strip()
-    assert whole.startswith(screen.shown)
-    assert screen.shown == whole if screen.closed else screen.shown + screen.held == text.lstrip()
+        assert text[:cut].strip().startswith(screen.shown)
+    assert screen.closed or screen.shown + screen.held == text.lstrip()
+    assert screen.finish() == (cut < len(text))
+    assert screen.shown == text[:cut].strip() or not screen.closed
 
 
 @pytest.mark.parametrize(
@@ -383,10 +388,31 @@ def test_a_stop_filter_shows_the_same_however_the_text_is_cut(parts, data):
         ("a[1] = [", ("a[1] =", " [", False)),
         ("[|Hut", ("[|Hut", "", False)),
         ("one [Human] two [AI]", ("one", "", True)),
+        ("see [AI](https://a.org) or", ("see [AI](https://a.org) or", "", False)),
+        ("see [AI]", ("see", " [AI]", False)),  # a link, perhaps
     ],
 )
 def test_release(text, expected):
     assert release(text) == expected
+
+
+def test_a_link_is_no_marker_and_a_marker_at_the_very_end_is_one():
+    chat = Scripted(["See [AI]", "(https://a.org).", None], ["So. [AI]", None], ["So. [AI]", " Hm."])
+    assert [chat.answer("Hi") for _ in range(3)] == ["See [AI](https://a.org).", "So.", "So."]
+    assert [message["end"] for message in chat.messages[1::2]] == ["stop", "marker", "marker"]
+
+
+def test_a_conversation_has_one_reply_at_a_time():
+    chat = Scripted(["One", " two.", None])
+    left = chat.stream("first")
+    next(left)
+    assert chat.answer("second") == "One two."  # of the same thread: the one left in the middle ends, and is kept
+    assert list(left) == [] and [m["content"] for m in chat.messages] == ["first", "One", "second", "One two."]
+    early, late = chat.stream("third"), chat.stream("fourth")
+    list(early)
+    with pytest.raises(CourseError, match="has changed"):
+        list(late)
+    assert chat.messages[-2]["content"] == "third" and len(chat.messages) == 6
 
 
 @hypothesis_settings(max_examples=40)
@@ -407,18 +433,38 @@ def test_the_decoder_waits_for_whole_characters_and_never_looks_at_the_whole_rep
         assert len(decoder.before) + len(decoder.waiting) < 12
 
 
+def test_threads_share_a_tokenizer_and_a_typed_stop_token_stays_letters(tokenizer):
+    asked = [{"role": "user", "content": f"Hi {tokenizer.eos_token}[|AI|]"}]
+    right = encode_prompt(asked, tokenizer)
+
+    def encode_beside_others(i):
+        tokenizer("a text that is cut off", truncation=True, max_length=1 + i % 4)
+        return encode_prompt(asked, tokenizer)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(found == right for found in pool.map(encode_beside_others, range(2000)))
+    assert tokenizer.eos_token_id not in right and tokenizer.decode(right).count(tokenizer.eos_token) == 1
+
+
 # ---- logits
 
 
-def test_a_model_that_remembers_gives_the_logits_of_one_that_reads_everything(base):
-    model, tokenizer = base
-    ids = tokenizer("The water of a river runs down to the sea, and there it").input_ids
-    cached = CachedModel(model)
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma3_text", "qwen3_next"])
+def test_a_model_that_remembers_gives_the_logits_of_one_that_reads_everything(kind):
+    """Mistral and Gemma have sliding windows, Qwen3-Next has layers of linear attention: none can be cut like LLaMA."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "head_dim": 8}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 8}
+    sizes |= {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16} if kind == "qwen3_next" else {}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    cached, ids = CachedModel(model), list(range(2, 40))
     cached.logits(ids)
-    for changed in ([*ids, 11, 12], [*ids[:7], 99, 98], ids[:7], [55, *ids]):
+    for later in ([*ids, 41], [*ids, 41, 42], [*ids[:20], 50, 51], ids[:7], [55, *ids]):
         with torch.inference_mode():
-            whole = model(input_ids=torch.tensor([changed])).logits[0, -1]
-        torch.testing.assert_close(cached.logits(changed), whole, atol=1e-4, rtol=1e-4)
+            whole = model(input_ids=torch.tensor([later])).logits[0, -1].float()
+        torch.testing.assert_close(cached.logits(later), whole, atol=1e-4, rtol=1e-4)
 
 
 def test_reading_can_be_interrupted_between_two_layers_and_nothing_false_is_remembered(base, tokenizer):
@@ -548,35 +594,5 @@ def test_a_released_model_that_is_not_there_is_said_and_settings_can_be_ones_own
     (tmp_path / "llama-7b").symlink_to(folder / "llama-7b")
     with pytest.raises(CourseError, match="holds no LoRA adapter"):
         load_baize("7b", tmp_path, dtype="float32")
-    with pytest.raises(CourseError, match=r"Could not load the adapter 'project-baize/none' from the model hub"):
+    with pytest.raises(CourseError, match="adapter hub:project-baize/none"):
         models.load(str(folder / "llama-7b"), adapter="hub:project-baize/none")
-
-
-# ---- exercises
-
-
-@pytest.mark.parametrize(
-    ("check", "name", "wrong", "says"),
-    [
-        (
-            checks.temperature,
-            "probabilities",
-            lambda logits, t: torch.softmax(torch.tensor(logits) * t, 0).tolist(),
-            "likelier still",
-        ),
-        (checks.temperature, "probabilities", lambda logits, t: 7, "TypeError"),
-        (checks.history, "keep", lambda m, room, length: m[-1:], "would be right"),
-        (checks.history, "keep", lambda m, room, length: m[1:], "whose question was cut away"),
-        (checks.history, "keep", lambda m, room, length: 5, "should return a list"),
-        (checks.marker_filter, "release", lambda text, markers: (text, ""), "it showed"),
-        (checks.marker_filter, "release", lambda text, markers: ("", text), "holds"),
-        (checks.marker_filter, "release", lambda text, markers: text, "two things"),
-    ],
-)
-def test_exercise_checks(capsys, check, name, wrong, says):
-    assert not check(lambda *_: None)
-    assert "hint 1" in capsys.readouterr().out
-    assert not check(wrong)
-    assert says in capsys.readouterr().out
-    assert check(SOLUTIONS[name])
-    assert "✓" in capsys.readouterr().out

@@ -189,6 +189,7 @@ def test_errors_say_what_to_do():
         chat = EndpointSession(Teacher(url, "m", "wrong"))
         with pytest.raises(CourseError, match="refused the key"):
             chat.answer("Hello?")
+    chat.teacher.base_url = "http://127.0.0.1:9/v1"
     with pytest.raises(CourseError, match="Nothing answers"):
         chat.answer("Hello?")
     refused = answering(400, '{"error": {"message": "no such model"}}')

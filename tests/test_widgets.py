@@ -1,9 +1,9 @@
 """The widgets without a browser: what their parts do, that nothing a person wrote is lost, that text stays text."""
 
-import asyncio
 import json
 import re
 import signal
+import threading
 import warnings
 
 import pytest
@@ -14,7 +14,6 @@ from talks import Scripted, session, tiny
 from baize_nb.common import CourseError
 from baize_nb.corpus import Dialogue
 from baize_nb.widgets import Browser, ChatWidget, CompareWidget, browser, html
-from baize_nb.widgets import chat as chat_widget
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +21,9 @@ def base():
     return tiny()
 
 
-def press_enter(text):
-    """What the browser sends when Enter is pressed in a text line."""
-    text._handle_custom_msg({"event": "submit"}, [])
+def press_enter(text, later=""):
+    """What the page sends when Enter is pressed in the field; later: typed before the kernel took it."""
+    text.value += html.ENTER + later
 
 
 def talk(session, *questions, **options):
@@ -68,21 +67,13 @@ def test_enter_sends_and_nothing_warns():
     assert contents(chat) == ["What is rain?"] * 2
 
 
-def test_the_last_letters_of_a_fast_typist_are_waited_for():
-    """A page tells of Enter at once, and of letters when the kernel has taken the ones before."""
+def test_a_message_has_lines_and_what_is_typed_after_enter_stays():
     chat = ChatWidget(Scripted(), threaded=False)
-
-    async def page():
-        chat.text.value = "What is"
-        press_enter(chat.text)
-        for late in ("What is rain", "What is rain?"):
-            await asyncio.sleep(chat_widget.SETTLED / 2)
-            assert chat.session.messages == []
-            chat.text.value = late
-        await asyncio.sleep(3 * chat_widget.SETTLED)
-
-    asyncio.run(page())
-    assert contents(chat) == ["What is rain?"] * 2 and chat.text.value == ""
+    chat.text.value = "def f():\n    return 1\n"
+    assert chat.session.messages == []
+    press_enter(chat.text, "And")
+    assert contents(chat)[0] == "def f():\n    return 1" and chat.text.value == "And"
+    assert "def f():\n    return 1</div>" in chat.view.value
 
 
 def test_typing_without_enter_an_empty_line_and_an_empty_conversation_do_nothing():
@@ -147,7 +138,7 @@ def test_what_was_typed_meanwhile_does_not_push_the_question_out():
 
     chat = ChatWidget(Typing(), threaded=False)
     ask(chat, "Hello?")
-    assert chat.text.value == "Hello? And another thing"
+    assert chat.text.value == "Hello?\nAnd another thing"
 
 
 def test_regenerate_writes_another_reply_to_the_same_question():
@@ -217,6 +208,37 @@ def test_in_the_foreground_the_kernels_interrupt_stops_a_reply():
     chat = talk(Interrupting(), "Tell me about rivers.")
     assert contents(chat) == ["Tell me about rivers.", "Rivers"] and chat.session.last.end == "stopped"
     assert not chat.busy and not chat.send.disabled and chat.text.value == "" and "stopped here" in chat.view.value
+
+
+def test_two_widgets_on_one_session_refuse_and_lose_nothing():
+    class Slow(Scripted):
+        def _write(self, messages):
+            yield "One", 1
+            assert go.wait(60)
+            yield from super()._write(messages)
+
+    go = threading.Event()
+    shared = Slow([" two.", None])
+    first, second = ChatWidget(shared, threaded=True), ChatWidget(shared, threaded=True)
+    first.text.value = "first question"
+    first.send.click()
+    second.text.value = "second question"
+    second.send.click()
+    assert second.wait(60) and second.text.value == "second question" and "being written" in second.status.value
+    for refused in (shared.undo, lambda: shared.stream("Hello?")):
+        with pytest.raises(CourseError, match="being written"):
+            refused()
+    go.set()
+    assert first.wait(60)
+    second.send.click()
+    assert second.wait(60) and contents(first) == ["first question", "One two.", "second question", "One two."]
+    assert "first question" in second.view.value and "second question" in second.view.value
+    go.clear()
+    first.text.value = "third"
+    first.send.click()
+    threading.Timer(0.2, go.set).start()
+    second.clear.click()  # stops what the other one has written, then forgets
+    assert first.wait(60) and shared.messages == []
 
 
 # ---- compare
@@ -333,6 +355,14 @@ def test_it_takes_two_new_and_different_sessions():
     one.answer("Hi")
     with pytest.raises(CourseError, match="'one' holds a conversation"):
         CompareWidget({"one": one, "two": Scripted()})
+    widget = compare()
+    for _ in range(2):
+        ask(widget)
+        assert enabled(widget)
+    widget.sessions["Romeo"].answer("Asked elsewhere")
+    ask(widget, "Lost?")
+    assert "Romeo&#x27; holds a conversation" in widget.status.value and widget.text.value == "Lost?"
+    assert widget.sessions["Romeo"].messages[-2]["content"] == "Asked elsewhere"
 
 
 # ---- browser of dialogues

@@ -4,7 +4,7 @@ import re
 
 import ipywidgets as widgets
 
-from .chat import button
+from .chat import button, explain, mimebundle
 from .html import plain
 
 ALL = "all sources"
@@ -66,7 +66,7 @@ class Browser:
         self.forth = button("Next", "arrow-right", "The dialogue after this one")
         # The slider takes the arrow keys without a line of JavaScript of ours.
         self.position = widgets.IntSlider(1, 1, 1, readout=False, description="Go to", layout={"flex": "1 1 14em"})
-        self.position.tooltip = "Which dialogue; the arrow keys step"
+        explain(self.position, "Which dialogue; the arrow keys step")
         self.where, self.view = widgets.Label(), widgets.HTML()
         for part in (self.source, self.rule, self.search):
             part.observe(self._filter, "value")
@@ -80,9 +80,7 @@ class Browser:
         self._filter()
 
     def _repr_mimebundle_(self, **_):
-        """What a notebook shows; the words are for where widgets can't be shown, such as GitHub's pages."""
-        shown = self.box._repr_mimebundle_()
-        return {**shown, "text/plain": f"A browser over {len(self.dialogues)} dialogues: run this cell to use it."}
+        return mimebundle(self.box, f"A browser over {len(self.dialogues)} dialogues")
 
     def go(self, steps: int) -> None:
         """Move by `steps` dialogues, not past either end."""

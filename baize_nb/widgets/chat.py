@@ -1,6 +1,5 @@
 """ChatWidget: a conversation with one model, or with each of several; `ReplyWidget`: what it shares with compare.py."""
 
-import asyncio
 import itertools
 import re
 import sys
@@ -16,8 +15,6 @@ from ..common import CourseError
 from . import html
 
 REPAINT = 0.1  # seconds between two repaints while a reply comes: smooth to the eye, light on the browser
-SETTLED = 0.15  # seconds without another letter, after Enter
-
 _ENDED = {
     "stop": "the model closed its turn",
     "marker": "ended where the model began your next turn",
@@ -28,30 +25,32 @@ _ENDED = {
 
 
 class ReplyWidget:
-    """A line to type in, Send, Stop, a status line, and a worker that shows replies while the page goes on living.
+    """A field to type in, Send, Stop, a status line, and a worker that shows replies while the page goes on living.
 
-    A subclass fills `box` and has `_on_send`, `_on_stop` and `_description`.
+    A subclass fills `box`, says in `words` what it is, and has `_on_send` and `_on_stop`.
     threaded : True writes replies in a worker thread; False inside the callback, so that `send.click()` returns when
                the reply is there; None (the default) is False on Colab and True elsewhere.
     """
 
-    def __init__(self, threaded: bool | None = None):
+    def __init__(self, words: str, threaded: bool | None = None):
         # A button's callback does not run while a cell or another callback runs, so a reply is written in a thread and
         # Stop can reach it. Colab may not repaint from a thread: there the kernel's own interrupt stops a reply.
         self.threaded = "google.colab" not in sys.modules if threaded is None else threaded
-        self._thread = self._asked = self._problem = None  # asked: what is being answered
-        self.text = widgets.Text(placeholder="Your message, then Enter", description="You", layout={"flex": "1 1 16em"})
+        self.words, self._thread, self._asked, self._problem = words, None, None, None  # asked: what is being answered
+        self.text = widgets.Textarea(description="You", rows=2, layout={"flex": "1 1 16em", "width": "auto"})
+        self.text.placeholder = "Enter sends, Shift+Enter begins a new line"
         self.text.style.description_width = "2.5em"
+        self.text.add_class("bz-text")
         self.send = button("Send", "paper-plane", "Send the message (Enter does the same)", "primary")
         self.stop = button("Stop", "stop", "End the reply that is being written")
+        self.typing = row(self.text, self.send, self.stop, widgets.HTML(html.KEYS))
         self.status = widgets.HTML()
-        self.text.on_msg(self._on_message)
+        self.text.observe(self._on_typed, "value")
         self.send.on_click(lambda _: self._on_send())
         self.stop.on_click(lambda _: self._on_stop())
 
     def _repr_mimebundle_(self, **_):
-        """What a notebook shows; the words are for where widgets can't be shown, such as GitHub's pages."""
-        return {**self.box._repr_mimebundle_(), "text/plain": f"{self._description()}: run this cell to use it."}
+        return mimebundle(self.box, self.words)
 
     @property
     def busy(self) -> bool:
@@ -64,26 +63,13 @@ class ReplyWidget:
             self._thread.join(timeout)
         return not self.busy
 
-    def _on_message(self, _, content, __):
-        """Enter in the text line. (`Text.on_submit` is deprecated; observing `value` would also send when one clicks
-        elsewhere.)"""
-        if content.get("event") == "submit":
-            self._send_when_settled(self.text.value)
-
-    def _send_when_settled(self, seen):
-        """Send as soon as no more letters come: a page tells of Enter at once, but of letters only after the kernel has
-        taken the ones before, so that a fast typist's last ones arrive late."""
-
-        def look():
-            if self.text.value == seen:
-                self._on_send()
-            else:
-                self._send_when_settled(self.text.value)
-
-        try:
-            asyncio.get_running_loop().call_later(SETTLED, look)
-        except RuntimeError:  # no page: code drives the widget
+    def _on_typed(self, change):
+        """Enter was pressed: what stands before its mark is the message, what stands after it was typed later."""
+        typed, enter, later = change["new"].partition(html.ENTER)
+        if enter:
+            self.text.value = typed
             self._on_send()
+            self.text.value += later
 
     def _work(self, job, done):
         """Call `job()`, then `done()`, whatever became of it. In the foreground this returns after both."""
@@ -103,13 +89,10 @@ class ReplyWidget:
             run()
 
     def _follow(self, pieces, show):
-        """Call `show(text so far)` now and then while `pieces` come; note the error that ended them.
-
-        pieces : a generator; it is closed before this returns, so that its session has kept what was said.
-        """
+        """Call `show(text so far)` now and then while `pieces` come; note the error that ended them."""
         said, painted = "", 0.0
         try:
-            with closing(pieces):
+            with closing(pieces):  # so that its session has kept what was said before this returns
                 for piece in pieces:
                     said += piece
                     if time.monotonic() - painted > REPAINT:
@@ -121,8 +104,8 @@ class ReplyWidget:
             self._problem = error
 
     def _give_back(self, question):
-        """Put a question into the line, before what was typed there meanwhile."""
-        self.text.value = f"{question} {self.text.value}".strip()
+        """Put a question into the field, before what was typed there meanwhile."""
+        self.text.value = f"{question}\n{self.text.value}".strip()
 
     def _tell(self, error):
         """Show an error in the status line. One of ours is a sentence; of another one the kind matters too."""
@@ -130,8 +113,21 @@ class ReplyWidget:
         self.status.value = html.status(f"{kind}{error}", problem=True)
 
     def _writing(self):
-        """The status line's words while a reply comes."""
         return "writing …" if self.threaded else "writing … (to stop: interrupt the kernel)"
+
+
+def mimebundle(box: widgets.Box, words: str) -> dict:
+    """Return what a notebook shows; the words are for where widgets can't be shown, such as GitHub's pages.
+
+    By hand, because the boxes of ipywidgets 7, which Colab has, know no `_repr_mimebundle_`.
+    """
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": f"{words}: run this cell to use it."}
+
+
+def explain(part: widgets.DOMWidget, tooltip: str) -> None:
+    """Give a part its tooltip, which ipywidgets 7 calls otherwise where the part is no button."""
+    setattr(part, "tooltip" if part.has_trait("tooltip") else "description_tooltip", tooltip)
 
 
 def button(label: str, icon: str, tooltip: str, style: str = "") -> widgets.Button:
@@ -143,7 +139,9 @@ def button(label: str, icon: str, tooltip: str, style: str = "") -> widgets.Butt
 
 def row(*parts) -> widgets.Box:
     """Put parts side by side, in several lines where the page is narrow."""
-    return widgets.Box(parts, layout={"flex_flow": "row wrap", "align_items": "center"})
+    box = widgets.Box(parts, layout={"flex_flow": "row wrap", "align_items": "center"})
+    box.add_class("bz-row")
+    return box
 
 
 def scroller(*parts, height: str) -> widgets.Box:
@@ -162,22 +160,21 @@ class ChatWidget(ReplyWidget):
     folder   : where Save puts conversations; None is `chats` in this profile's folder of runs.
 
     Its parts can be driven from code: `picker`, `view`, `live`, `text`, `send`, `stop`, `again`, `change`, `clear`,
-    `export`, `controls`, `status`; see also `wait`.
-    The conversation lives in the kernel: after a reload of the page it is there again while the kernel runs.
-    Keys: Enter sends; Tab reaches every part, Space presses a button, the arrow keys move a slider.
+    `export`, `controls`, `status`; see also `wait`. The conversation lives in the kernel, and is there again after a
+    reload of the page. All of it works by keyboard: Enter sends, Shift+Enter begins a new line, Tab reaches every part.
     """
 
     def __init__(self, sessions, threaded: bool | None = None, folder: Path | str | None = None):
-        super().__init__(threaded)
         self.sessions = sessions if isinstance(sessions, dict) else {"AI": sessions}
+        super().__init__(f"Chat with {', '.join(self.sessions)}", threaded)
         self.folder = Path(folder) if folder else None
-        self._draft = None  # what stood in the line before an edit
+        self._draft = None  # what stood in the field before an edit
         names = list(self.sessions)
         self.picker = widgets.ToggleButtons(options=names, value=names[0], description="Model")
         self.picker.style.button_width = "auto"
         self.view, self.live = widgets.HTML(layout={"width": "100%"}), widgets.HTML(layout={"width": "100%"})
         self.again = button("Regenerate", "refresh", "Another reply to the last question")
-        self.change = button("Edit", "pencil", "Take the last question back into the line; sending it asks it anew")
+        self.change = button("Edit", "pencil", "Take the last question back into the field; sending it asks it anew")
         self.export = button("Save", "download", "Save this conversation as a file")
         self.clear = button("Clear", "trash", "Forget this conversation")
         self.controls = SamplingControls()
@@ -186,18 +183,15 @@ class ChatWidget(ReplyWidget):
         self.export.on_click(lambda _: self._on_export())
         self.clear.on_click(lambda _: self._on_clear())
         self.picker.observe(lambda _: self._pick(), "value")
-        rows = [
+        parts = [
             scroller(self.view, self.live, height="26em"),
-            row(self.text, self.send, self.stop),
+            self.typing,
             row(self.again, self.change, self.export, self.clear, self.controls.switch),
             self.controls.box,
             self.status,
         ]
-        self.box = widgets.VBox([self.picker, *rows] if len(names) > 1 else rows)
+        self.box = widgets.VBox([self.picker, *parts] if len(names) > 1 else parts)
         self._pick()
-
-    def _description(self):
-        return f"Chat with {', '.join(self.sessions)}"
 
     @property
     def session(self):
@@ -211,7 +205,6 @@ class ChatWidget(ReplyWidget):
         self._refresh()
 
     def _on_send(self):
-        """Start the reply to what was typed. A message that can't be sent stays in its line."""
         typed, count = self.text.value.strip(), len(self.session.messages)
         if self.busy or not typed:
             return
@@ -221,24 +214,22 @@ class ChatWidget(ReplyWidget):
             self._start(lambda: self.session.edit(typed), typed, count - 2, self._edit)
 
     def _on_again(self):
-        """Start another reply to the last question."""
         messages = self.session.messages
         if messages and not self.busy:
             self._start(self.session.regenerate, messages[-2]["content"], len(messages) - 2)
 
     def _start(self, ask, question, kept, undo=None):
-        """Start a reply.
+        """Start a reply; a question that can't be asked stays in its field.
 
         ask  : makes the generator of its pieces. kept : how many messages stay above it.
-        undo : called with the question where nothing comes of it; None where the question was not in the line.
+        undo : called with the question where nothing comes of it; None where the question was not in the field.
         """
         try:
             pieces = ask()
         except Exception as error:
             self._tell(error)
             return
-        messages, self._problem = self.session.messages, None
-        newest = messages[-1] if messages else None
+        newest, self._problem = self.session.messages[-1:], None
         if undo:
             self.text.value, self._draft = self._draft or "", None
         self._asked = question, kept
@@ -246,16 +237,13 @@ class ChatWidget(ReplyWidget):
 
         def show(said):
             """Repaint the bubbles that are being written, and only these: what is above can be read and selected."""
-            pair = [
-                html.bubble("", "user", question),
-                html.bubble(self.picker.value, "assistant", said or "…"),
-            ]
-            self.live.value = html.conversation(pair, writing=True)
+            reply = html.bubble(self.picker.value, "assistant", said or "…")
+            self.live.value = html.conversation([html.bubble("", "user", question), reply], writing=True)
 
         def done():
             """The reply is there, or broken off before its first word: then the question goes back to its place."""
-            messages = self.session.messages
-            if undo and (messages[-1] if messages else None) is newest:
+            nothing = [id(m) for m in self.session.messages[-1:]] == [id(m) for m in newest]
+            if undo and nothing:
                 undo(question)
             self._asked = None
             self._refresh()
@@ -266,32 +254,34 @@ class ChatWidget(ReplyWidget):
         self._work(lambda: self._follow(pieces, show), done)
 
     def _edit(self, question):
-        """Put a question into the line to be sent anew; what stands there comes back afterwards."""
+        """Put a question into the field to be sent anew; what stands there comes back afterwards."""
         self._draft, self.text.value = self.text.value, question
 
     def _leave_edit(self):
-        """Give the line back to what stood there before."""
         if self._draft is not None:
             self.text.value, self._draft = self._draft, None
 
     def _on_change(self):
-        """Take the last question into the line; a second click takes it out again."""
+        """Take the last question into the field; a second click takes it out again."""
         if self._draft is not None:
             self._leave_edit()
         elif self.session.messages and not self.busy:
             self._edit(self.session.messages[-2]["content"])
-            self.text.focus()
+            getattr(self.text, "focus", lambda: None)()  # from ipywidgets 8 on
         self._refresh()
 
     def _on_stop(self):
         self.session.stop()
 
     def _on_clear(self):
-        """End a running reply, then forget the conversation."""
-        self.session.stop()
+        """End a running reply, whoever asked for it, then forget the conversation."""
+        try:
+            self.session.clear()
+        except CourseError as error:
+            self._tell(error)
+            return
         self.wait()
         self._leave_edit()
-        self.session.clear()
         self._refresh()
 
     def _on_export(self):
@@ -318,26 +308,23 @@ class ChatWidget(ReplyWidget):
         said = [html.bubble(self.picker.value, m["role"], m["content"], m.get("end")) for m in messages]
         page = html.conversation(said if said or self.busy else [html.EMPTY])
         self.view.value, self.live.value = html.STYLE + page, ""
-        self.status.value = html.status(self._state())
-
-    def _state(self):
-        """The status line's words: what goes on, or how the last reply went and how full the context is."""
-        last = self.session.last
-        if self.busy:
-            return self._writing()
-        if self._draft is not None:
-            return "Edit the question and press Enter: the reply to it is written anew."
-        said, (tokens, size) = "ready", self.session.used
+        last, state = self.session.last, "ready"
         if last is not None:
-            said = f"{last.tokens:,} token{'s' * (last.tokens != 1)}, {last.speed:.1f} tokens/s; {_ENDED[last.end]}"
-        return f"{said} · context: {tokens:,} of {size:,} tokens"
+            state = f"{last.tokens:,} token{'s' * (last.tokens != 1)}, {last.speed:.1f} tokens/s; {_ENDED[last.end]}"
+        if self.busy:
+            self.status.value = html.status(self._writing())
+        elif self._draft is not None:
+            self.status.value = html.status("Edit the question and press Enter: the reply to it is written anew.")
+        else:
+            tokens, size = self.session.used
+            self.status.value = html.status(f"{state} · context: {tokens:,} of {size:,} tokens")
 
 
 class SamplingControls:
     """Temperature, top-p, repetition penalty and length, of one session at a time; hidden until they are wanted.
 
-    A change counts from the next reply on. `fields` : {name of the session's setting: number field}; each has a slider
-    beside it. `switch` is the button that opens them: an Accordion's title can't be reached by keyboard.
+    `fields` : {name of the session's setting: number field}; each has a slider beside it, in `sliders`. `switch` is the
+    button that opens them: an Accordion's title can't be reached by keyboard.
     """
 
     def __init__(self):
@@ -348,17 +335,18 @@ class SamplingControls:
         self._add("repetition_penalty", "Repetition", 1, 2, 0.05, "Above 1 makes rarer what was just said")
         self._add("max_new_tokens", "Max tokens", 1, 1024, 1, "Tokens of one reply at most")
         self.switch = widgets.ToggleButton(description="Settings", icon="sliders", layout={"width": "auto"})
-        self.switch.tooltip = "Show or hide how this model draws its words"
-        self.switch.observe(self._fold, "value")
+        explain(self.switch, "Show or hide how this model draws its words")
+        widgets.dlink((self.switch, "value"), (self.box.layout, "display"), lambda down: None if down else "none")
 
     def _add(self, name, label, low, high, step, tooltip):
         """A slider, and a number field with its name and its value: a slider alone has no name to be read out."""
         kind = "Int" if isinstance(step, int) else "Float"
-        slider = getattr(widgets, f"{kind}Slider")(low, min=low, max=high, step=step, readout=False, tooltip=tooltip)
+        slider = getattr(widgets, f"{kind}Slider")(low, min=low, max=high, step=step, readout=False)
         slider.layout = {"flex": "1 1 6em", "width": "auto", "min_width": "4em"}
-        field = getattr(widgets, f"Bounded{kind}Text")(low, min=low, max=high, step=step, tooltip=tooltip)
-        field.description, field.style.description_width = label, "6.5em"
-        field.layout = {"width": "12em", "flex": "0 0 auto"}
+        field = getattr(widgets, f"Bounded{kind}Text")(low, min=low, max=high, step=step, description=label)
+        field.style.description_width, field.layout = "6.5em", {"width": "12em", "flex": "0 0 auto"}
+        explain(slider, tooltip)
+        explain(field, tooltip)
         # The page multiplies steps and sends 0.9500000000000001 back: what counts is the field, where this is 0.95.
         widgets.dlink((slider, "value"), (field, "value"), lambda value: round(value, 6))
         widgets.dlink((field, "value"), (slider, "value"))
@@ -375,6 +363,3 @@ class SamplingControls:
                 part.min, part.max = min(part.min, value), max(part.max, value)
             field.value = value
         self._session = session
-
-    def _fold(self, change):
-        self.box.layout.display = None if change["new"] else "none"

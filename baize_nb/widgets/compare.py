@@ -20,10 +20,7 @@ SIDES = ("left", "right")
 
 
 class Votes:
-    """Votes in memory, and in a file where a path is given; what the file holds already counts as well.
-
-    path : JSONL, appended to. Raises CourseError with the line number where it holds something else.
-    """
+    """Votes in memory, and in a JSONL file where a path is given; what the file holds already counts as well."""
 
     def __init__(self, path: Path | str | None = None):
         self.path, self.cast = Path(path) if path else None, []
@@ -48,44 +45,44 @@ def _checked(vote):
 
 
 class CompareWidget(ReplyWidget):
-    """Ask two models the same and vote without knowing which is which.
+    """Ask two models the same and vote without knowing which is which; a question that gets no vote is not counted.
 
     sessions : `{name: session}`, two or more; of more than two, two are drawn for each question. They must be new:
                each question begins a new conversation in both.
-    path     : JSONL file that every vote is appended to and that earlier votes are counted from; None keeps them in
-               memory only.
-    seed     : of the draw of sides.
-    threaded : as in ReplyWidget.
+    path     : JSONL file that every vote is appended to and that earlier votes are counted from.
+    seed     : of the draw of sides. threaded : as in ReplyWidget.
 
-    The order is hidden until the vote. A question that gets no vote is not counted. What stays visible is how fast
-    each reply comes. Its parts can be driven from code: `text`, `send`, `stop`, `ballot` ({choice: button}), `view`,
-    `tally`, `status`; `votes.cast` holds the votes.
+    Its parts can be driven from code: `text`, `send`, `stop`, `ballot` ({choice: button}), `view`, `tally`, `status`;
+    `votes.cast` holds the votes.
     """
 
     def __init__(self, sessions: dict, path=None, seed: int = 0, threaded: bool | None = None):
-        super().__init__(threaded)
+        super().__init__(f"A blind comparison of {', '.join(sessions)}", threaded)
         if len({id(session) for session in sessions.values()}) < max(2, len(sessions)):
             raise CourseError(
                 "CompareWidget needs two sessions or more, each an object of its own: {name: session, …}."
             )
-        if begun := [name for name, session in sessions.items() if session.messages]:
-            raise CourseError(
-                f"The session {begun[0]!r} holds a conversation, and each question here starts a new one. "
-                "Give CompareWidget new sessions."
-            )
         self.sessions, self.seed, self.votes = dict(sessions), seed, Votes(path)
+        self._own = {name: [] for name in sessions}  # the conversations that were made here
+        self._refuse_conversations()
         self._question, self._names = None, {}  # {side: name of the model}
         self._replies, self._writing_side, self._open = {}, None, False  # open: the names may be seen
         self.view, self.tally = widgets.HTML(layout={"width": "100%"}), widgets.HTML()
         self.ballot = {choice: button(words, "", f"Vote: {words.lower()}") for choice, words in CHOICES.items()}
         for choice, part in self.ballot.items():
             part.on_click(lambda _, choice=choice: self._on_vote(choice))
-        rows = [scroller(self.view, height="34em"), row(self.text, self.send, self.stop), row(*self.ballot.values())]
+        rows = [scroller(self.view, height="34em"), self.typing, row(*self.ballot.values())]
         self.box = widgets.VBox([*rows, self.status, self.tally])
         self._refresh("Ask a question; two models answer it.")
 
-    def _description(self):
-        return f"A blind comparison of {', '.join(self.sessions)}"
+    def _refuse_conversations(self):
+        """Each question here starts a new conversation: one that was not made here would be lost."""
+        for name, session in self.sessions.items():
+            if session.messages != self._own[name]:
+                raise CourseError(
+                    f"The session {name!r} holds a conversation, and each question here starts a new one. "
+                    "Give CompareWidget new sessions."
+                )
 
     def _on_send(self):
         """Draw the sides and start both replies."""
@@ -95,9 +92,11 @@ class CompareWidget(ReplyWidget):
         rng = random.Random(f"{self.seed}:{len(self.votes.cast)}")  # the same seed and turn give the same draw
         names = dict(zip(SIDES, rng.sample(list(self.sessions), 2), strict=True))
         try:
+            self._refuse_conversations()
             pieces = {}
             for side, name in names.items():
                 self.sessions[name].clear()
+                self._own[name] = []
                 pieces[side] = self.sessions[name].stream(question)
         except Exception as error:
             self._tell(error)
@@ -112,7 +111,7 @@ class CompareWidget(ReplyWidget):
             for side, reply in pieces.items():
                 self._writing_side = side
                 self._follow(reply, lambda said, side=side: self._paint({side: said}))
-                messages = self.sessions[names[side]].messages
+                messages = self._own[names[side]] = list(self.sessions[names[side]].messages)
                 if self._problem or not messages:
                     return
                 self._replies[side] = messages[-1]

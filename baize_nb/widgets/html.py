@@ -69,6 +69,28 @@ _COPY = (
     "b.textContent = document.execCommand('copy') ? 'Copied' : 'Now press Ctrl+C'; }"
 )
 
+# Enter in the field `.bz-text` of a row sends, Shift+Enter begins a new line: a Textarea of ipywidgets knows no keys.
+# A constant too: it runs when it is put on the page. It writes a mark behind the message, for which the kernel looks. A
+# message of its own would overtake the last letters: the page tells of letters when the kernel has taken those before.
+ENTER = "\x03"
+KEYS = """<img src="data:," alt="" hidden onerror="
+const listen = tries => {
+  const field = this.closest('.bz-row')?.querySelector('.bz-text textarea');
+  if (!field) return tries && setTimeout(listen, 100, tries - 1);
+  field.dataset.lmSuppressShortcuts = 'true';
+  field.onkeydown = event => {
+    if (event.key !== 'Enter' || event.isComposing) return;
+    event.stopPropagation();
+    if (event.shiftKey) return;
+    event.preventDefault();
+    const typed = field.value;
+    field.value += '\\x03';
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+    field.value = typed;
+  };
+};
+listen(50);">"""
+
 # JupyterLab's own colours where it has them, so that a dark theme stays dark; see-through greys elsewhere.
 STYLE = """<style>
 .bz-chat {line-height: 1.45; padding: 2px 8px; color: var(--jp-content-font-color1, inherit)}
@@ -99,6 +121,7 @@ STYLE = """<style>
 .bz-chat td, .bz-chat th {border: 1px solid var(--jp-border-color2, rgba(128, 128, 128, .35)); padding: .15em .5em}
 .bz-chat .bz-note {font-size: .8em; font-style: italic; margin: .1em .3em; opacity: .8}
 .bz-chat .bz-empty {color: var(--jp-content-font-color2, inherit)}
+.bz-text textarea {field-sizing: content; min-height: 3.2em; max-height: 10em}
 .bz-sides {display: grid; gap: 0 8px; grid-template-columns: repeat(auto-fit, minmax(min(17em, 100%), 1fr))}
 .bz-sides > .bz-assistant {min-width: 0}
 </style>"""
