@@ -136,8 +136,8 @@ def without_lora(model, adapter: bool = True):
             return model
         if isinstance(module, LoraLayer):
             summable = module.get_base_layer().weight.dtype == torch.float32 or not adapter
-            if module.merged or not summable:
-                return model
+            if module.merged or not summable or any(module.lora_bias.values()):
+                return model  # a base layer without a bias can't take up LoRA's
 
     def plain(module):
         """A twin of a module: its own list of children, the same parameters."""

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from baize_nb import finetune, models
 from baize_nb.common import CourseError
+from baize_nb.decoding import CachedModel
 
 IDS = [1, 300, 40, 777, 52, 9, 1500]
 
@@ -72,8 +73,8 @@ def test_chat_merged_folder_and_gguf_say_what_peft_says(kind, bases, tmp_path):
     assert (expected - before).abs().max() > 0.5
     model = models.load(str(base), adapter=adapter)[0]
     assert torch.allclose(logits(model), expected, atol=1e-3)
-    with model.disable_adapter():
-        assert torch.allclose(logits(model), before, atol=1e-3)
+    for on, wanted in ((True, expected), (False, before)):  # as chat reads it
+        assert torch.allclose(CachedModel(model, on).logits(IDS), wanted[-1], atol=1e-3), on
     merged = AutoModelForCausalLM.from_pretrained(finetune.merge(adapter, str(base), tmp_path / "merged"))
     assert torch.allclose(logits(merged), expected, atol=1e-3)
     if kind == "projection saved whole":
@@ -86,7 +87,8 @@ def test_chat_merged_folder_and_gguf_say_what_peft_says(kind, bases, tmp_path):
 def test_an_adapter_with_biases_chats_and_says_that_it_cannot_be_merged(bases, tmp_path):
     adapter = adapter_for(bases[True], tmp_path / "adapter", lora_bias=True)
     expected = logits(peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases[True]), adapter))
-    assert torch.allclose(logits(models.load(str(bases[True]), adapter=adapter)[0]), expected, atol=1e-4)
+    model = models.load(str(bases[True]), adapter=adapter)[0]
+    assert torch.allclose(CachedModel(model).logits(IDS), expected[-1], atol=1e-3)
     with pytest.raises(CourseError, match=r"can't be merged.*Chat with it"):
         finetune.merge(adapter, str(bases[True]), tmp_path / "merged")
 
