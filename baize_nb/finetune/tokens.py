@@ -28,8 +28,7 @@ def encode(messages: Sequence[dict], tokenizer, max_length: int) -> dict:
 def encode_prompt(messages: Sequence[dict], tokenizer, preamble: str = transcript.PREAMBLE) -> list[int]:
     """Return the token ids of the chat prompt: exactly what training showed the model before its next answer.
 
-    messages end with a user message. The text is transcript.prompt, cut into tokens at the same places as in training.
-    preamble: as in transcript.render; with another one than its own, the model reads what training never showed it.
+    messages end with a user message. preamble: as in transcript.render; another one was never shown in training.
     """
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a chat prompt must end with a user message")

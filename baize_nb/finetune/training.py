@@ -56,9 +56,8 @@ def learned(labels: torch.Tensor) -> torch.Tensor:
 def projecting_only(model, keep: torch.Tensor) -> Iterator[None]:
     """Give the model's logits, inside the block, the shape (number of True in keep, vocabulary): those positions only.
 
-    The projection (hidden states → one score for each of 49,152 tokens) is a fifth of the embedded model's work, and
-    its result is thrown away wherever a label is masked. A hook on the projection rather than a call of the layers
-    below it, so that the model is still called as a whole, with what accelerate has put around it.
+    The projection (one score for each of 49,152 tokens) is a fifth of the embedded model's work, thrown away wherever a
+    label is masked. A hook, so that the model is still called as a whole, with what accelerate has put around it.
     """
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0][:, :-1][keep],))
     try:
@@ -70,8 +69,8 @@ def projecting_only(model, keep: torch.Tensor) -> Iterator[None]:
 def summed_loss(model, batch: dict) -> torch.Tensor:
     """Sum the cross entropies of a batch of `collate` over its learned tokens, in nats; with the gradient.
 
-    No attention mask is given: a causal model sees nothing to the right of a token, and all padding lies there.
-    Without one, attention leaves out the half of its work that the mask would hide anyway.
+    No attention mask is given: a causal model sees nothing to the right of a token, where all padding lies. So
+    attention leaves out the half of its work that the mask would hide anyway.
     """
     bare = getattr(model, "module", model)  # without DDP's wrapping
     batch = {name: tensor.to(bare.device) for name, tensor in batch.items()}
@@ -164,8 +163,7 @@ def shares(profile: profiles.Profile, processes: int) -> tuple[int, int]:
 def epoch_steps(rows: Sequence[dict], blank: dict, profile: profiles.Profile, epoch: int, processes: int = 1) -> list:
     """Return the steps of one epoch, each a list of micro-batches (lists of rows), in an order that the epoch decides.
 
-    Dialogues of like length lie side by side. Every process needs as many micro-batches as the others: blank rows fill
-    up the last ones.
+    Dialogues of like length lie side by side; blank rows give every process as many micro-batches as the others.
     """
     micro, passes = shares(profile, processes)
     size, generator = micro * passes * processes, torch.Generator().manual_seed(SEED + epoch)
@@ -324,9 +322,8 @@ def train(
     on_step : called with a `Seen` after each logged loss, and once where nothing is left to train;
               plots.training.LiveLoss() draws it.
 
-    Where `out` already came from the same data, base and settings, nothing is trained and that run is returned.
-    Checkpoints lie in `<out>.checkpoints/` until the adapter is written; an interrupted run goes on from the last one.
-    In several processes (see `python -m baize_nb.finetune --help`) they share each batch; the first one writes.
+    Where `out` already came from the same data, base and settings, that run is returned; an interrupted one goes on
+    from its last checkpoint in `<out>.checkpoints/`. Several processes share each batch, and the first one writes.
     Raises CourseError for a corpus with nothing to learn, a loss that is no number, too little memory or disk.
     """
     out = Path(out) if out is not None else common.runs() / "adapter"
