@@ -34,7 +34,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from . import common, models, profiles, teacher
 from .common import CourseError
-from .faults import Faulty, explained
 
 # Profile laptop. disk: model cache and runs; memory: of the machine; free memory: training's peak with some room.
 NEEDS_GIB = {"disk": 3.0, "memory": 4.0, "free memory": 2.0}
@@ -44,8 +43,6 @@ ASK_TORCH = (
     "import json, torch; gpu = torch.cuda.is_available();"
     "print(json.dumps([torch.__version__, torch.version.cuda, torch.cuda.get_device_name(0) if gpu else None]))"
 )
-WINDOWS_LONGEST = 260  # characters of a path, unless Windows' "long paths" are switched on
-WINDOWS_BELOW = 100  # characters that the course's own folders and files add, with room to spare
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 DRIVE = PurePosixPath("/content/drive")
 # The front end of Colab is Colab's, in versions of its own; the set-up there leaves them alone.
@@ -103,12 +100,11 @@ def look(check: Callable[[], Finding | None]) -> Finding | None:
         return check()
     except CourseError as error:
         return Finding("", str(error))
-    except ImportError as error:
-        return Finding("could not be looked at", f"{error}. First mend what the lines above say.")
-    except OSError as error:
-        return Finding("could not be looked at", f"{error.strerror or error}. Mend that and run this again.")
     except Exception as error:  # one look that fails in a way nobody thought of must not hide all the others
-        return Finding("could not be looked at", f"{type(error).__name__}: {error}. The other lines still hold.")
+        text = f"{type(error).__name__}: {error}. The other lines still hold."
+        if isinstance(error, ImportError):
+            text = f"{error}. First mend what the lines above say."
+        return Finding("could not be looked at", text)
 
 
 # --- the Python that runs this, and what is installed in it
@@ -251,8 +247,8 @@ def folders() -> Finding | None:
 def windows_trouble(path: PureWindowsPath) -> str:
     """Say what is wrong with a Windows path, or ""."""
     text = str(path)
-    if len(text) + WINDOWS_BELOW > WINDOWS_LONGEST:
-        return f"{len(text)} characters long; with the files below it that passes Windows' limit of {WINDOWS_LONGEST}"
+    if len(text) > 160:  # the course's own folders and files add less than 100
+        return f"{len(text)} characters long; with the files below it that passes Windows' limit of 260"
     if path.drive.startswith("\\\\"):
         return "a network share, where locks and consoles often fail"
     if any(part.lower().startswith("onedrive") for part in path.parts):
@@ -348,37 +344,20 @@ def endpoint(ask: bool = False) -> Finding | None:
         return None
     import openai
 
+    from .chat import EndpointSession
+
     try:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             asked = teacher.from_env()
             if ask:
-                _ask_for_a_token(asked)
-    except (openai.OpenAIError, Faulty, ValueError) as error:  # the last: a body that is no JSON
-        text = "an answer that is no JSON" if isinstance(error, ValueError) else str(error).splitlines()[0]
-        return Finding(text, "Is BAIZE_TEACHER_URL right, up to and with /v1? Else try again later.")
+                EndpointSession(asked, max_new_tokens=1).answer("Hello")
+    except openai.OpenAIError as error:
+        remedy = "Is BAIZE_TEACHER_URL right, up to and with /v1? Else try again later."
+        return Finding(str(error).splitlines()[0], remedy)
     notes = said.getvalue().splitlines()[1:]
     if asked.api_key and not ask:
         notes.append("Whether the key has credit shows only at a request: doctor.report(ask=True) sends a tiny one.")
     return Finding(f"answers: {sentence}", note=" ".join(notes))
-
-
-def _ask_for_a_token(asked):
-    """One request; again where the endpoint refuses a parameter that it can do without."""
-    import openai
-
-    from .budget import Tokens
-    from .client import read_completion
-
-    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-    with asked.blocking_client(max_retries=0, timeout=30) as client, explained(asked):
-        for left in (3, 2, 1, 0):
-            sent = asked.adapted("chat", body)
-            try:
-                read_completion(client.chat.completions.create(model=asked.model, **sent), Tokens(64, 2048))
-                return
-            except openai.APIStatusError as error:
-                if not left or not asked.learn(error, sent):
-                    raise
 
 
 # --- the embedded model in the user's cache

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from endpoints import Answer, answering, completion, serving
+from endpoints import Answer, answering, serving
 
 from baize_nb import common, doctor, models, profiles
 from baize_nb.common import CourseError
@@ -22,6 +22,8 @@ from baize_nb.finetune import memory
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "us"}]})
+WORD = json.dumps({"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "length"}]})
+REPLY = Answer(f"data: {WORD}\n\ndata: [DONE]\n\n".encode(), headers={"Content-Type": "text/event-stream"})
 LAPTOP, PAPER = profiles.get("laptop"), profiles.get("paper-7b")
 
 
@@ -282,7 +284,7 @@ def test_whether_there_is_credit_shows_when_asked_for_a_token(asked):
     with shop(Answer(empty, status=429)) as url:
         assert "report(ask=True)" in asked(url).note
         assert "no quota left" in asked(url, ask=True).remedy
-    with shop(Answer(completion("Hi", "length"))) as url:
+    with shop(REPLY) as url:
         assert asked(url, ask=True) == Finding(f"answers: the first model at {url} (BAIZE_TEACHER_URL)")
         assert "does not list 'other'" in asked(url, model="other").note
 
@@ -294,7 +296,7 @@ def test_a_parameter_that_the_endpoint_refuses_is_no_fault(asked):
         if "max_tokens" in body:
             said = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
             return Answer({"error": {"message": said, "param": "max_tokens"}}, status=400)
-        return Answer(completion("Hi", "length"))
+        return REPLY
 
     with serving(answer) as url:
         finding = asked(url, ask=True)
@@ -309,7 +311,7 @@ def test_endpoint_that_is_down_or_another_server(asked):
         assert "up to and with the version" in asked(url, model="m", ask=True).remedy
     with answering(200, "<html><title>Log in</title></html>") as url:
         assert "lists no model" in asked(url).remedy
-        assert "no JSON" in asked(url, model="m", ask=True).line("teacher")
+        assert "Is it an endpoint for chats?" in asked(url, model="m", ask=True).remedy
     assert asked("http://127.0.0.1:port/v1").remedy
 
 
