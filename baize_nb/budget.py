@@ -7,7 +7,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from .common import CourseError
-from .limits import Limits
 
 
 class Tokens(NamedTuple):
@@ -35,6 +34,23 @@ class Budget:
     tokens: int | None = None
     dialogues: int | None = None
     price: tuple | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient a run is with its endpoint.
+
+    requests_per_minute, tokens_per_minute : None where the provider names none. Tokens count in and out.
+    attempts   : how often one request is tried before its item is given up.
+    first_wait : seconds before the second attempt; doubled for each one after, up to 30.
+    timeout    : seconds until a request without an answer is given up.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    attempts: int = 8
+    first_wait: float = 0.5
+    timeout: float = 600
 
 
 class BudgetSpent(Exception):

@@ -4,13 +4,12 @@ The `openai` client could retry by itself, but each attempt may be billed, so ea
 """
 
 import asyncio
-import json
 import random
 import re
 import sys
 import time
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +17,73 @@ from typing import NamedTuple
 import openai
 
 from . import transcript
-from .budget import Budget, BudgetSpent, BudgetTracker, Tokens, dollars, price_of, worst_case
-from .common import CourseError, Journal, write_text
-from .faults import Faulty, explained, kind_of, never_sent, passes, told
-from .limits import LONGEST_PAUSE, LONGEST_WAIT, Limits, RateLimiter, asked_pause
+from .budget import Budget, BudgetSpent, BudgetTracker, Limits, Tokens, dollars, price_of, worst_case
+from .common import CourseError, Journal
+from .faults import Faulty, asked_pause, explained, kind_of, never_sent, passes, told
 from .text import remove_thoughts
 
-# ---- one request ----
+WINDOW = 60 * 1.02  # seconds; the endpoint's clock starts when a request arrives, ours when it leaves
+LONGEST_WAIT = 30  # seconds between two attempts, where the endpoint names no time
+LONGEST_PAUSE = 600  # seconds; who asks for more is told to a person, not slept through
+FIRST_REFUSED = 5  # items refused in a row, before any answer: then something is wrong that no item can help
+
+
+class RateLimiter:
+    """Lets requests go at most so many, and so many tokens, in any `WINDOW`.
+
+    When the endpoint says "too many" (HTTP 429), everybody waits, and from then on requests leave further apart;
+    each success brings them a little closer again.
+    """
+
+    def __init__(self, requests=None, tokens=None):
+        self.requests, self.tokens = requests, tokens
+        self.gap = 0.0  # seconds between two requests, learned
+        self._sent = deque()  # [time, tokens] of the requests in the window, oldest first
+        self._sum = 0
+        self._last = self._until = self._slowed = 0.0
+        self._queue = asyncio.Lock()  # first come, first served
+
+    async def turn(self, tokens):
+        """Wait until a request of at most `tokens` may leave; return its entry for `correct`."""
+        async with self._queue:
+            while True:
+                now = time.monotonic()
+                while self._sent and self._sent[0][0] + WINDOW <= now:
+                    self._sum -= self._sent.popleft()[1]
+                wait = max(self._until - now, self._last + self.gap - now)
+                full = self.requests is not None and len(self._sent) >= self.requests
+                # One request larger than the whole limit goes alone: waiting longer would not make it smaller.
+                heavy = self.tokens is not None and self._sent and self._sum + tokens > self.tokens
+                if full or heavy:
+                    wait = max(wait, self._sent[0][0] + WINDOW - now)
+                if wait <= 0:
+                    break
+                await asyncio.sleep(min(wait, 0.25))  # not all at once: a smaller bill may make room meanwhile
+            self._last = now
+            entry = [now, tokens]
+            self._sent.append(entry)
+            self._sum += tokens
+            return entry
+
+    def correct(self, entry, tokens):
+        """A request was answered and took `tokens`, not the worst case: others may leave a little closer together."""
+        if self._sent and entry[0] >= self._sent[0][0]:
+            self._sum += tokens - entry[1]
+        entry[1] = tokens
+        self.gap = 0.0 if self.gap < 0.002 else self.gap * 0.9
+
+    def refused(self, entry, seconds):
+        """The endpoint says "too many": nobody sends for `seconds`; after that, twice as far apart as before.
+
+        Once per crowd: of requests that left together, only the first refusal slows us down.
+        """
+        now = time.monotonic()
+        self._until = max(self._until, now + seconds)
+        if entry[0] > self._slowed:
+            self._slowed, self.gap = now, min(2.0, max(2 * self.gap, 0.02))
+
+
+# ---- what an answer holds ----
 
 
 class Completion(NamedTuple):
@@ -70,13 +129,12 @@ def read_content(message) -> tuple[str, bool]:
     """Return (text, whether there were thoughts) of a message, of a part of a stream or of a raw completion."""
     content = getattr(message, "content", None) or getattr(message, "text", None) or ""
     thoughts = bool(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None))
-    if isinstance(content, dict):
-        content = [content]
-    if isinstance(content, list):  # parts: those of the answer are text
-        kinds = [part.get("type", "text") if isinstance(part, dict) else "text" for part in content]
-        thoughts = thoughts or any("think" in kind or "reason" in kind for kind in kinds)
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        content = "".join(p for p, kind in zip(parts, kinds, strict=True) if "text" in kind and isinstance(p, str))
+    if isinstance(content, list | dict):  # parts: those of the answer are text
+        parts = [content] if isinstance(content, dict) else content
+        parts = [{"text": part} if isinstance(part, str) else part for part in parts]
+        parts = [(str(part.get("type", "text")), part.get("text")) for part in parts if isinstance(part, dict)]
+        thoughts = thoughts or any("think" in kind or "reason" in kind for kind, _ in parts)
+        content = "".join(text for kind, text in parts if "text" in kind and isinstance(text, str))
     return content, thoughts
 
 
@@ -84,10 +142,9 @@ def read_completion(reply, worst: Tokens) -> Completion:
     """Return the Completion in a reply of either kind. Raises Faulty for anything else, with what it may have cost."""
     if isinstance(reply, str) and "<" in reply[:100]:
         raise Faulty("the endpoint sent a web page where an answer should be", Tokens())
-    error = getattr(reply, "error", None)
-    if error:  # under HTTP 200, as routers do
-        code = error.get("code") if isinstance(error, dict) else None
-        fault = Faulty("", Tokens(), int(code) if str(code).isdigit() and 400 <= int(code) < 600 else None, error)
+    if error := getattr(reply, "error", None):  # under HTTP 200, as routers do
+        code = str(error.get("code")) if isinstance(error, dict) else ""
+        fault = Faulty("", Tokens(), int(code) if re.fullmatch("[45]..", code) and code.isdigit() else None, error)
         fault.args = (f"the endpoint sent an error: {told(fault)[1]}",)
         raise fault
     choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
@@ -98,29 +155,27 @@ def read_completion(reply, worst: Tokens) -> Completion:
     choice = choices[0]
     message = getattr(choice, "message", None) or choice
     raw, thoughts = read_content(message)
-    bill = read_usage(usage, raw, worst)
+    bill, finish = read_usage(usage, raw, worst), read_finish(getattr(choice, "finish_reason", None))
+    fault = ""
     if not isinstance(raw, str):
-        raise Faulty(f"the endpoint sent a {type(raw).__name__} where the text should be", bill)
-    if message is choice and not hasattr(choice, "text"):
-        raise Faulty("the endpoint sent a choice without a message", bill)
-    if len(raw) > 1000 + 20 * worst.completion:
-        raise Faulty(
-            f"the endpoint sent {len(raw):,} characters where {worst.completion} tokens were asked: "
-            "it does not respect max_tokens",
-            bill,
-        )
-    text, finish = remove_thoughts(raw).strip(), read_finish(getattr(choice, "finish_reason", None))
-    refusal = getattr(message, "refusal", None)
+        fault = f"the endpoint sent a {type(raw).__name__} where the text should be"
+    elif message is choice and not hasattr(choice, "text"):
+        fault = "the endpoint sent a choice without a message"
+    elif len(raw) > 1000 + 20 * worst.completion:
+        fault = f"the endpoint sent {len(raw):,} characters where {worst.completion} tokens were asked for"
+    elif finish == "fault":
+        fault = f"the endpoint broke off its answer ({choice.finish_reason})"
+    if fault:
+        raise Faulty(fault, bill)
+    text, refusal = remove_thoughts(raw).strip(), getattr(message, "refusal", None)
     if refusal and not text:
         finish = f"refusal: {' '.join(str(refusal).split())[:500]}"
-    elif finish == "fault":
-        raise Faulty(f"the endpoint broke off its answer ({choice.finish_reason})", bill)
     elif finish == "length" and not text and (thoughts or raw.strip()):
         finish = "thoughts"
     return Completion(text, finish, bill)
 
 
-def random_seed(id, number, attempt=0):
+def random_seed(id: str, number: int, attempt: int = 0) -> int:
     """Return the random seed of the `number`-th request for an item: the same in every run, others when asked anew."""
     return ((zlib.crc32(id.encode()) + 1000 * attempt) & 0x7FFFFFFF) + number
 
@@ -129,19 +184,19 @@ def describe(error: Exception) -> str:
     """Return a fault in one line for failed.jsonl, without addresses or keys."""
     status, words, _ = told(error)
     name = "" if type(error) in (Faulty, ValueError) else f"{type(error).__name__}: "
-    text = f"HTTP {status}: {words}" if status else f"{name}{words}"
-    return " ".join(text.split())[:500]
+    return " ".join((f"HTTP {status}: {words}" if status else f"{name}{words}").split())[:500]
 
 
-FIRST_REFUSED = 5  # items in a row, before any answer: then something is wrong that no item can help
+# ---- one request ----
 
 
 class Sender:
-    """Sends the requests of one run. limits : Limits. budget : BudgetTracker. log : RequestLog."""
+    """Sends the requests of one run. limits : Limits. budget : BudgetTracker. log : Journal of requests."""
 
     def __init__(self, client, teacher, limits, budget, log):
         self.client, self.teacher, self.limits, self.budget, self.log = client, teacher, limits, budget, log
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
+        self.number = 0  # of requests so far
         self.reached, self.refused = False, 0  # whether this run has had any answer yet; items refused before that
         self.longest = 0  # tokens that an answer was billed, at most: some endpoints think beyond the limit
         self._alone = asyncio.Lock()
@@ -183,21 +238,24 @@ class Sender:
         bill = Tokens()
         try:
             entry = await self.rate.turn(sum(worst))
-            number = self.log.sent(id, worst)
-            bill = worst
+            self.number += 1
+            number, bill = self.number, worst
+            self.log.write({"sent": number, "id": id, "worst": worst})
             try:
                 reply = await self.call(kind, body, worst, until)
                 if reply.finish == "thoughts" and not self.teacher.thinks:
-                    self.teacher.thinks = True
+                    self.teacher.thinks = True  # the next attempt asks for room
                     raise Faulty("the model thinks before it answers, and got no further", reply.usage)
             except (openai.APIError, Faulty) as error:
-                bill, error.entry = _bill(error, worst), entry
+                # An error status costs nothing; an answer that never came may have been made.
+                unpaid = isinstance(error, openai.APIStatusError) or never_sent(error)
+                bill, error.entry = getattr(error, "bill", Tokens() if unpaid else worst), entry
                 self.longest = max(self.longest, bill.completion if isinstance(error, Faulty) else 0)
-                self.log.failed(number, id, bill, error)
+                self.log.write({"got": number, "id": id, "fault": describe(error), "bill": bill})
                 raise
             self.reached, bill = True, reply.usage
             self.longest = max(self.longest, bill.completion)
-            self.log.answered(number, id, reply)
+            self.log.write({"got": number, "id": id, "text": reply.text, "finish": reply.finish, "bill": bill})
             self.rate.correct(entry, sum(bill))
             return reply
         finally:
@@ -209,32 +267,26 @@ class Sender:
         try:
             if until is None:
                 return read_completion(await create(model=self.teacher.model, **body), worst)
-            return await self._until(create, body, worst, until)
+            text, finish, pieces, usage = "", None, 0, None
+            body = body | {"stream": True, "stream_options": {"include_usage": True}}
+            async with await create(model=self.teacher.model, **body) as stream:
+                async for chunk in stream:
+                    usage = getattr(chunk, "usage", None) or usage
+                    for choice in chunk.choices or ():
+                        text, finish = text + (choice.text or ""), choice.finish_reason or finish
+                        pieces += bool(choice.text)
+                    if until(text):
+                        finish = "until"
+                        break
+            # Broken off: the embedded engine sends a token at a time, others may have written and billed more.
+            seen = Tokens(worst.prompt, pieces) if self.teacher.engine else worst
+            return Completion(text, finish if finish == "until" else read_finish(finish), read_usage(usage, text, seen))
         except Exception as error:
             # A body that is no JSON, or a stream that broke off: that comes as an error of the HTTP library.
             if not isinstance(error, ValueError) and not type(error).__module__.startswith("httpx"):
                 raise
             page = str(getattr(error, "doc", "")).lstrip().startswith("<")
             raise Faulty(f"the endpoint's answer is unreadable ({error})", Tokens() if page else worst) from error
-
-    async def _until(self, create, body, worst, until):
-        """The Completion of a streamed raw completion, broken off once `until` says so."""
-        text, finish, pieces, usage = "", None, 0, None
-        streamed = {"stream": True, "stream_options": {"include_usage": True}}
-        async with await create(model=self.teacher.model, **streamed, **body) as stream:
-            async for chunk in stream:
-                usage = getattr(chunk, "usage", None) or usage
-                for choice in chunk.choices or ():
-                    text, finish = text + (choice.text or ""), choice.finish_reason or finish
-                    pieces += bool(choice.text)
-                if until(text):
-                    finish = "until"
-                    break
-        if usage:
-            bill = read_usage(usage, text, worst)
-        else:  # broken off: the embedded engine sends a token at a time, others may have written and billed more
-            bill = Tokens(worst.prompt, pieces if self.teacher.engine else worst.completion)
-        return Completion(text, finish if finish == "until" else read_finish(finish), bill)
 
     async def _wait(self, error, attempt):
         """Until the next attempt. "Too many requests" makes everybody wait, any other fault only this item."""
@@ -256,102 +308,50 @@ class Sender:
         await asyncio.sleep(seconds)
 
 
-def _bill(error, worst):
-    """What a failed request cost. An error status costs nothing; an answer that never came may have been made."""
-    if isinstance(error, Faulty):
-        return error.bill
-    return Tokens() if isinstance(error, openai.APIStatusError) or never_sent(error) else worst
-
-
 # ---- what was asked and answered, on disk, so that nothing is paid for twice ----
+#
+#    {"sent": 7, "id": …, "worst": [prompt, completion]}         before the request leaves
+#    {"got": 7, "id": …, "text": …, "finish": …, "bill": […]}    its answer
+#    {"got": 7, "id": …, "fault": …, "bill": […]}                or what went wrong
+#    {"forget": id}                                              these answers were of no use; ask afresh
+#    {"spent": [prompt, completion]}                             sum of what an earlier run paid
 
 
-def log_path(path):
+def log_path(path: str | Path) -> Path:
     """Return where the log of requests for a file lies: `<stem>.requests.jsonl` beside it."""
     return Path(path).with_name(f"{Path(path).stem}.requests.jsonl")
 
 
-class RequestLog(Journal):
-    """Every request for one file on disk, before it is sent and after it is answered; open for appending.
+def shorten_log(log, finished) -> tuple[Tokens, dict]:
+    """Cut a log of requests, an open Journal, down to what is still of use; return (Tokens spent, {id: [Completion]}).
 
-        {"sent": 7, "id": …, "worst": [prompt, completion]}         before the request leaves
-        {"got": 7, "id": …, "text": …, "finish": …, "bill": […]}    its answer
-        {"got": 7, "id": …, "fault": …, "bill": […]}                or what went wrong
-        {"forget": id}                                              these answers were of no use; ask afresh
-        {"spent": [prompt, completion]}                             sum of what an earlier run paid
-
-    A request that was sent and never answered, because the process was killed, counts with its worst case.
-    finished : ids that need no answers any more; the log is cut down to the others when it is opened.
-    Then `spent` holds the Tokens of earlier runs, and `replies` {id: [Completion]}.
+    finished : ids that need no answers any more. A request that was sent and never answered, because the process was
+    killed, counts with its worst case.
     """
+    spent, answers, under_way = [Tokens()], defaultdict(list), {}
 
-    def __init__(self, path, finished):
-        super().__init__(log_path(path))
-        self.finished, self.spent, self.replies, self._number = finished, Tokens(), {}, 0
+    def note(line):
+        if "sent" in line:
+            under_way[line["sent"]] = Tokens(*line["worst"])
+        elif "got" in line:
+            under_way.pop(line["got"], None)
+            spent.append(Tokens(*line["bill"]))
+            if "text" in line and line["id"] not in finished:
+                answers[line["id"]].append(Completion(line["text"], line["finish"], spent[-1]))
+        elif "forget" in line:
+            answers.pop(line["forget"], None)
+        else:
+            spent.append(Tokens(*line["spent"]))
 
-    def __enter__(self):
-        super().__enter__()
-        try:
-            self._read()
-            self._shorten()
-        except BaseException:
-            super().__exit__()
-            raise
-        return self
-
-    def sent(self, id, worst):
-        """Note that a request is about to leave; return its number."""
-        self._number += 1
-        self.write({"sent": self._number, "id": id, "worst": worst})
-        return self._number
-
-    def answered(self, number, id, reply):
-        """Note the answer to a request."""
-        self.write(_answer_line(number, id, reply))
-
-    def failed(self, number, id, bill, error):
-        """Note that a request failed, and what it may have cost all the same."""
-        self.write({"got": number, "id": id, "fault": describe(error), "bill": bill})
-
-    def _read(self):
-        """Add up what was spent and collect the answers that are still of use."""
-        replies, under_way = defaultdict(list), {}
-
-        def note(line):
-            if "sent" in line:
-                under_way[line["sent"]] = Tokens(*line["worst"])
-            elif "got" in line:
-                under_way.pop(line["got"], None)
-                bill = Tokens(*line["bill"])
-                self.spent = self.spent.plus(bill)
-                if "text" in line and line["id"] not in self.finished:
-                    replies[line["id"]].append(Completion(line["text"], line["finish"], bill))
-            elif "forget" in line:
-                replies.pop(line["forget"], None)
-            else:
-                self.spent = self.spent.plus(Tokens(*line["spent"]))
-
-        for _ in self.records(note, "line of a log of requests"):
-            pass
-        for worst in under_way.values():
-            self.spent = self.spent.plus(worst)
-        self.replies = dict(replies)
-
-    def _shorten(self):
-        """Rewrite the log, whole or not at all: the sum of what was paid, and the answers still of use."""
-        open_bills, lines = Tokens(), []
-        for id, replies in self.replies.items():
-            for reply in replies:
-                open_bills = open_bills.plus(reply.usage)
-                lines.append(_answer_line(0, id, reply))  # no request of this run has that number
-        lines.insert(0, {"spent": self.spent.minus(open_bills)})
-        self._file.close()
-        write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        self._file = self.path.open("ab", buffering=0)
-
-
-def _answer_line(number, id, reply):
-    return {"got": number, "id": id, "text": reply.text, "finish": reply.finish, "bill": reply.usage}
+    for _ in log.records(note, "line of a log of requests"):
+        pass
+    spent = Tokens(*map(sum, zip(*spent, *under_way.values(), strict=True)))
+    known = [(id, answer) for id, found in answers.items() for answer in found]
+    rest = spent.minus(Tokens(*map(sum, zip(Tokens(), *(answer.usage for _, answer in known), strict=True))))
+    lines = [{"spent": rest}]  # no request of this run has the number 0
+    lines += [{"got": 0, "id": id, "text": a.text, "finish": a.finish, "bill": a.usage} for id, a in known]
+    log.rewrite(lines)
+    return spent, answers
 
 
 # ---- many items ----
@@ -364,13 +364,15 @@ class Asker:
     attempt : how often the item was tried in earlier runs; another number draws other random seeds.
     """
 
-    def __init__(self, sender, id, replies=()):
+    def __init__(self, sender, id, answers=()):
         self.teacher, self.id, self.attempt = sender.teacher, id, 0
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
-        self._sender, self._replies = sender, list(replies)
+        self._sender, self._answers = sender, list(answers)
 
-    async def chat(self, messages, max_tokens, stop=None, sampling=None):
-        """Return the Completion of a chat. No message can pass for a mark of the chat format.
+    async def chat(
+        self, messages: list[dict], max_tokens: int, stop: list | None = None, sampling: dict | None = None
+    ) -> Completion:
+        """Ask for a chat completion. No message can pass for a mark of the chat format.
 
         sampling : sent instead of the teacher's own sampling and a random seed, {"temperature": 0} say; other
                    parameters of the openai client too, {"extra_body": {…}}.
@@ -379,8 +381,10 @@ class Asker:
         messages = [m | {"content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop, sampling)
 
-    async def complete(self, prompt, max_tokens, stop=None, sampling=None, until=None):
-        """Return the Completion of a raw prompt, text or a list of token ids.
+    async def complete(
+        self, prompt, max_tokens: int, stop: list | None = None, sampling: dict | None = None, until=None
+    ) -> Completion:
+        """Ask for the continuation of a raw prompt, text or a list of token ids.
 
         until : given, the answer is streamed, and broken off with finish "until" once until(text so far) is true.
         """
@@ -392,8 +396,8 @@ class Asker:
 
     async def _ask(self, kind, body, stop, sampling, until=None):
         self.usage["requests"] += 1
-        if self._replies:
-            reply = self._replies.pop(0)
+        if self._answers:
+            reply = self._answers.pop(0)
         else:
             if sampling is None:  # another seed per request, or every answer would draw the same numbers
                 seed = random_seed(self.id, self.usage["requests"], self.attempt)
@@ -425,8 +429,8 @@ class Asked:
 
 async def ask_all(
     items, work, teacher, path, *, finished=(), budget=None, limits=None, concurrency=16, on_failed=None, progress=""
-):
-    """Let `concurrency` workers do `await work(item, asker)` for each item; return `Asked`.
+) -> Asked:
+    """Let `concurrency` workers do `await work(item, asker)` for each item.
 
     items     : objects with an `id` of their own.
     work      : asks by `asker.chat` and `asker.complete`, and writes what came of it. Should depend on nothing but the
@@ -437,26 +441,14 @@ async def ask_all(
     progress  : what a bar on stdout counts, "dialogues" say; "": no bar.
     Any other error stops all workers and is raised; so CourseError: wrong key, endpoint down, disk full.
     """
-    items, limits, budget = list(items), limits or Limits(), budget or Budget()
-    with RequestLog(path, finished) as log:
-        tracker = BudgetTracker(budget, price_of(teacher, budget.price), log.spent)
-        asked = Asked(tracker.spent, tracker.usd)
-        if items:
-            # No retries by the client: each attempt has to fit the budget.
-            async with teacher.client(max_retries=0, timeout=limits.timeout) as client:
-                sender = Sender(client, teacher, limits, tracker, log)
-                await _work_off(items, work, sender, asked, min(concurrency, len(items)), on_failed, progress)
-        asked.spent, asked.usd = tracker.spent, tracker.usd
-    return asked
-
-
-async def _work_off(items, work, sender, asked, concurrency, on_failed, progress):
-    """The workers of `ask_all`. The first fatal error stops all."""
     from tqdm import tqdm
+
+    items, limits, budget = list(items), limits or Limits(), budget or Budget()
+    queue, begin = iter(items), time.monotonic()
 
     async def worker():
         for item in queue:
-            asker = Asker(sender, item.id, sender.log.replies.pop(item.id, ()))
+            asker = Asker(sender, item.id, answers.pop(item.id, ()))
             try:
                 await work(item, asker)
             except (openai.APIError, Faulty, ValueError) as error:
@@ -467,33 +459,35 @@ async def _work_off(items, work, sender, asked, concurrency, on_failed, progress
                 sender.refused += bool(told(error)[0]) and not passes(error) and not kind_of(error)
                 if sender.refused >= FIRST_REFUSED and not sender.reached:
                     raise CourseError(
-                        f"{sender.teacher.base_url} refused the first {sender.refused} requests: {describe(error)}. "
+                        f"{teacher.base_url} refused the first {sender.refused} requests: {describe(error)}. "
                         "The others were not sent."
                     ) from None
-            bar.set_postfix_str(_so_far(sender.budget, asked.spent, (bar.n + 1) / len(items)), refresh=False)
+            so_far = f"{sum(tracker.spent):,} tokens"
+            if tracker.usd:  # and what the whole will cost if it goes on like this
+                fresh = dollars(tracker.spent.minus(before), tracker.price)
+                whole = tracker.usd + fresh * (len(items) / (bar.n + 1) - 1)
+                so_far += f", ${tracker.usd:.3f}, about ${whole:.2f} in all"
+            bar.set_postfix_str(so_far, refresh=False)
             bar.update()
 
-    queue, begin = iter(items), time.monotonic()
     # Progress as plain text on stdout: a bar made of widgets would leave its state in the notebook.
     line = f"{{percentage:3.0f}}%|{{bar}}| {{n_fmt}}/{{total_fmt}} {progress} [{{elapsed}}<{{remaining}}{{postfix}}]"
-    options = {"file": sys.stdout, "ncols": 110, "disable": not progress, "mininterval": 1, "bar_format": line}
-    with tqdm(total=len(items), **options) as bar:
-        workers = [asyncio.create_task(worker()) for _ in range(concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        except BudgetSpent as spent:
-            asked.stopped = str(spent)
-        finally:
-            for task in workers:
-                task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            asked.seconds = time.monotonic() - begin
-
-
-def _so_far(budget, before, done):
-    """Tokens and dollars so far, and what the whole will cost if it goes on like this. done : share of the items."""
-    text = f"{sum(budget.spent):,} tokens"
-    if budget.usd:
-        fresh = dollars(budget.spent.minus(before), budget.price)
-        text += f", ${budget.usd:.3f}, about ${budget.usd + fresh * (1 / done - 1):.2f} in all"
-    return text
+    options = {"file": sys.stdout, "ncols": 110, "disable": not (progress and items), "mininterval": 1}
+    with Journal(log_path(path)) as log, tqdm(total=len(items), bar_format=line, **options) as bar:
+        before, answers = shorten_log(log, finished)
+        tracker = BudgetTracker(budget, price_of(teacher, budget.price), before)
+        asked = Asked(before, tracker.usd)
+        # No retries by the client: each attempt has to fit the budget.
+        async with teacher.client(max_retries=0, timeout=limits.timeout) as client:
+            sender = Sender(client, teacher, limits, tracker, log)
+            workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
+            try:
+                await asyncio.gather(*workers)
+            except BudgetSpent as spent:
+                asked.stopped = str(spent)
+            finally:
+                for task in workers:
+                    task.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+    asked.spent, asked.usd, asked.seconds = tracker.spent, tracker.usd, time.monotonic() - begin
+    return asked

@@ -363,6 +363,14 @@ class Journal:
         """Ids of those records."""
         return set(self.records(lambda record: record["id"], "line with an id"))
 
+    def rewrite(self, records):
+        """Put these records in place of all that is in the file, whole or not at all."""
+        self._file.close()
+        try:
+            write_pieces(self.path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        finally:
+            self._file = self.path.open("ab", buffering=0)
+
     def append(self, record):
         """Write one record and have the disk confirm it. A write that fails leaves the file as it was."""
         self.write(record)

@@ -3,9 +3,12 @@
 The codes and words are those of OpenAI, Azure, OpenRouter, Gemini, Mistral, Groq, DeepSeek, vLLM, LiteLLM, Ollama.
 """
 
+import email.utils
 import os
 import re
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from .common import CourseError
 
@@ -244,3 +247,56 @@ def proxy_unusable(error: Exception) -> CourseError:
     """Return the error for a proxy setting with which the HTTP library can't even begin."""
     extra = " For a socks proxy: write socks5://host:port, and `pip install socksio`."
     return CourseError(f"{_proxies()} It can't be used ({error}).{extra} Or unset it, or name the host in NO_PROXY.")
+
+
+# ---- how long to wait ----
+
+_AGAIN = re.compile(r"(?:again|retry)\W+(?:in|after)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", re.IGNORECASE)
+
+
+def asked_pause(headers, words: str = "") -> float | None:
+    """Return the seconds that an endpoint asks us to wait; None where it does not say.
+
+    headers : Retry-After (RFC 9110) and its variant in milliseconds, or the reset time of each limit that is used up,
+              in seconds, as "6m0s", as a date, as a moment in ISO form or as seconds or milliseconds since 1970.
+    words   : those of the fault: "Please try again in 7m12s".
+    """
+    if (milliseconds := _seconds(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    if (seconds := _seconds(headers.get("retry-after"))) is not None:
+        return seconds
+    resets = []
+    for name, value in headers.items():
+        if "ratelimit" in name.lower() and "reset" in name.lower():
+            left = headers.get(name.lower().replace("reset", "remaining"))
+            if left is not None and _seconds(left) == 0:
+                resets.append(_seconds(value))
+    if found := re.search(
+        r"(?:again|retry)\W+(?:in|after)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", words, re.IGNORECASE
+    ):
+        resets.append(_seconds(found[1]))
+    return max((seconds for seconds in resets if seconds is not None), default=None)
+
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def _seconds(text):
+    """Seconds from now, of a number, a duration ("1d2h", "6m0s", "20ms", "5 seconds") or a moment; else None."""
+    text = (text or "").strip()
+    try:
+        number = float(text)
+        if number >= 1.5e9:  # a moment: seconds, or milliseconds, since 1970
+            number = number / (1000 if number >= 1.5e12 else 1) - time.time()
+        return max(0.0, number) if number < float("inf") else None  # not nan either
+    except ValueError:
+        pass
+    plain = re.sub(r" ?(d|h|m|s)(?:ay|our|in|inute|ec|econd)s?\b", r"\1", text)
+    if re.fullmatch(r"(?:[\d.]+(?:ms|us|µs|ns|d|h|m|s))+", plain):
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-zµ]+)", plain))
+    try:
+        moment = datetime.fromisoformat(text)
+        return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - time.time())
+    except ValueError:
+        date = email.utils.parsedate_tz(text)
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None

@@ -8,9 +8,10 @@ from collections import Counter, deque
 import pytest
 from endpoints import Answer, completion, serving
 
-from baize_nb import corpus, limits, selfchat, teacher
+from baize_nb import client, corpus, selfchat, teacher
+from baize_nb.client import RateLimiter
 from baize_nb.common import CourseError
-from baize_nb.limits import RateLimiter, asked_pause
+from baize_nb.faults import asked_pause
 from baize_nb.seeds import Seed
 
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
@@ -205,7 +206,7 @@ def test_endpoint_with_a_rate_limit_is_respected(says_when, tmp_path):
 
 
 def test_pace_never_passes_more_than_its_limits_in_any_window(monkeypatch):
-    monkeypatch.setattr(limits, "WINDOW", 0.4 * 1.02)
+    monkeypatch.setattr(client, "WINDOW", 0.4 * 1.02)
 
     async def send():
         pace, sent = RateLimiter(requests=10, tokens=400), []
