@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 from dataclasses import dataclass
+from importlib import metadata
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -57,6 +58,9 @@ class BudgetSpent(Exception):
     """The next request might go over the budget, so it was not sent. Its text says which cap and how much is left."""
 
 
+PRICES = f"genai-prices {metadata.version('genai-prices')}"  # where prices come from, to be said beside them
+
+
 def price_of(teacher, price: tuple | None = None) -> tuple | None:
     """Return (dollars per million prompt tokens, per million completion tokens), or None where nobody knows.
 
@@ -95,6 +99,7 @@ def dollars(tokens: Tokens, price: tuple | None) -> float | None:
 
 # A token is at least one byte. Roles, marks and a template's own system prompt come on top.
 PER_MESSAGE, PER_REQUEST = 16, 64
+NO_LIMIT = 8192  # tokens of an answer to a request that names no limit
 
 
 def worst_case(body: dict) -> Tokens:
@@ -104,7 +109,7 @@ def worst_case(body: dict) -> Tokens:
     """
     texts = [m["content"] for m in body["messages"]] if "messages" in body else [body["prompt"]]
     read = sum(len(t.encode() if isinstance(t, str) else t) + PER_MESSAGE for t in texts) + PER_REQUEST
-    return Tokens(read, body.get("max_completion_tokens") or body["max_tokens"])
+    return Tokens(read, body.get("max_completion_tokens") or body.get("max_tokens") or NO_LIMIT)
 
 
 class BudgetTracker:
@@ -132,10 +137,21 @@ class BudgetTracker:
 
         Raises BudgetSpent if it can't fit any more.
         """
-        while self._over or not self._fits(worst):
+        caps = self.budget
+        while True:
+            after = self.spent.plus(self.reserved).plus(worst)
+            fits = caps.tokens is None or sum(after) <= caps.tokens
+            fits = fits and (caps.usd is None or dollars(after, self.price) <= caps.usd)
+            if fits and not self._over:
+                break
             if self.reserved == Tokens() or self._over:
                 # From here on not even a small request leaves: the run is about to stop, and would cut it off.
-                self._over = self._over or self._sentence(worst)
+                parts = [f"{sum(self.spent):,} of {caps.tokens:,} tokens"] if caps.tokens is not None else []
+                parts += [f"${self.usd:.4f} of ${caps.usd:.4f}"] if caps.usd is not None else []
+                self._over = self._over or (
+                    f"Budget: {' and '.join(parts)} spent, and the next request might take {sum(worst):,} tokens. "
+                    "Everything so far is kept; run again with a larger budget to go on."
+                )
                 raise BudgetSpent(self._over)
             self._changed.clear()
             await self._changed.wait()
@@ -156,23 +172,6 @@ class BudgetTracker:
     def usd(self):
         """Dollars spent, or None where the price is unknown."""
         return dollars(self.spent, self.price)
-
-    def _fits(self, worst):
-        after = self.spent.plus(self.reserved).plus(worst)
-        if self.budget.tokens is not None and sum(after) > self.budget.tokens:
-            return False
-        return self.budget.usd is None or dollars(after, self.price) <= self.budget.usd
-
-    def _sentence(self, worst):
-        parts = []
-        if self.budget.tokens is not None:
-            parts.append(f"{sum(self.spent):,} of {self.budget.tokens:,} tokens")
-        if self.budget.usd is not None:
-            parts.append(f"${self.usd:.4f} of ${self.budget.usd:.4f}")
-        return (
-            f"Budget: {' and '.join(parts)} spent, and the next request might take {sum(worst):,} tokens. "
-            "Everything so far is kept; run again with a larger budget to go on."
-        )
 
 
 # Tokens per second, to say "minutes" before anything was measured: the embedded engine in all, on two cores (see

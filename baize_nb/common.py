@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,18 +30,12 @@ _PACKAGE = Path(__file__).resolve().parent
 # A checkout has data/ beside the package; a wheel carries it inside.
 DATA = next((d for d in (_PACKAGE / "data", _PACKAGE.parent / "data") if d.is_dir()), _PACKAGE.parent / "data")
 
-_SHIPPED = {
-    "corpus.jsonl": "corpus/corpus.jsonl",
-    "train.jsonl": "corpus/train.jsonl",
-    "heldout.jsonl": "corpus/heldout.jsonl",
-    "adapter": "adapter",
-}
-_MADE_BY = {
-    "seeds.jsonl": "01_seed_sampling",
-    "corpus.jsonl": "02_self_chat",
-    "train.jsonl": "03_corpus_inspection",
-    "heldout.jsonl": "03_corpus_inspection",
-    "adapter": "04_lora_finetuning",
+_ARTIFACTS = {  # name: (where the shipped one lies in data/, the notebook that makes it)
+    "seeds.jsonl": (None, "01_seed_sampling"),
+    "corpus.jsonl": ("corpus/corpus.jsonl", "02_self_chat"),
+    "train.jsonl": ("corpus/train.jsonl", "03_corpus_inspection"),
+    "heldout.jsonl": ("corpus/heldout.jsonl", "03_corpus_inspection"),
+    "adapter": ("adapter", "04_lora_finetuning"),
 }
 
 
@@ -78,12 +72,11 @@ def find(name):
     if own.exists():
         print(f"Using {show(own)}")
         return own
-    shipped = DATA / _SHIPPED[name] if name in _SHIPPED else None
-    if shipped is None or not shipped.exists():
-        maker = _MADE_BY.get(name, "an earlier notebook")
+    shipped, maker = _ARTIFACTS.get(name, (None, "an earlier notebook"))
+    if shipped is None or not (DATA / shipped).exists():
         raise CourseError(f"There is no {show(own)} yet. Run notebook {maker} first: it writes it.")
-    print(f"No {show(own)} yet (notebook {_MADE_BY[name]} makes it): using the shipped {show(shipped)}")
-    return shipped
+    print(f"No {show(own)} yet (notebook {maker} makes it): using the shipped {show(DATA / shipped)}")
+    return DATA / shipped
 
 
 def show(path):
@@ -268,17 +261,6 @@ def write_pieces(path, pieces):
     return Path(path)
 
 
-def versions():
-    """Installed versions of the packages that shape a result, as `{package: version}`."""
-    found = {"python": platform.python_version()}
-    for name in ("openai", "transformers", "peft", "torch", "xllamacpp"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def manifest_path(artifact):
     """Where the manifest of a file or folder lies: `<name>.manifest.json` beside it."""
     artifact = Path(artifact)
@@ -288,12 +270,13 @@ def manifest_path(artifact):
 def write_manifest(artifact, made_by, sources=(), **facts):
     """Write `<artifact>.manifest.json` beside a file or folder: how it was made, from what, with what. Never a key.
 
-    artifact : path of the file or folder described.
-    made_by  : the command or notebook that makes it.
-    sources  : paths of the files it was made from; each is named with its SHA-256.
-    facts    : anything else that json can write (model, prompt, parameters, counts …).
+    made_by : the command or notebook that makes it. sources : paths of the files it was made from, named by SHA-256.
+    facts   : anything else that json can write (model, prompt, parameters, counts …).
     """
-    artifact = Path(artifact)
+    artifact, versions = Path(artifact), {"python": platform.python_version()}
+    for package in ("openai", "transformers", "peft", "torch", "xllamacpp"):  # those that shape a result
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     manifest = {
         "artifact": artifact.name,
         "made_by": made_by,
@@ -301,7 +284,7 @@ def write_manifest(artifact, made_by, sources=(), **facts):
         "profile": profile_name(),
         "sources": [{"path": show(s), "sha256": sha256(s)} for s in sources],
         **facts,
-        "versions": versions(),
+        "versions": versions,
     }
     path = manifest_path(artifact)
     write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

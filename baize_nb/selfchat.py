@@ -82,8 +82,12 @@ class Settings:
 
     @classmethod
     def of(cls, profile):
-        """The settings of a profile."""
+        """Take the settings of a profile."""
         return cls(profile.max_turns, profile.answer_tokens, profile.question_tokens)
+
+    def in_language(self, text):
+        """Write before a prompt which language is asked for."""
+        return f"Write in {self.language}. {text}" if self.language else text
 
 
 # Each strategy is a coroutine `(asker, seed, settings) -> (messages, end)`. It depends on nothing but the seed, the
@@ -162,7 +166,7 @@ async def _take_turns(asker, seed, settings, ask):
     sentence within the limit); "thoughts" (the model thought up to the limit); "empty" (no answer); "refusal: …";
     "content_filter"; "context" (the chat outgrew what the endpoint reads).
     """
-    system = [{"role": "system", "content": _in_language(settings.persona, settings)}]
+    system = [{"role": "system", "content": settings.in_language(settings.persona)}]
     messages = [{"role": "user", "content": transcript.escape(seed.text)}]
     while True:
         try:
@@ -215,11 +219,7 @@ def _filled(wording, seed, settings, **parts):
     """
     parts |= {"seed": transcript.escape(seed.text), "max_turns": str(settings.max_turns)}
     gaps = re.compile("|".join(re.escape(f"{{{name}}}") for name in parts))
-    return gaps.sub(lambda gap: parts[gap.group()[1:-1]], _in_language(wording, settings))
-
-
-def _in_language(text, settings):
-    return f"Write in {settings.language}. {text}" if settings.language else text
+    return gaps.sub(lambda gap: parts[gap.group()[1:-1]], settings.in_language(wording))
 
 
 _SENTENCE_END = re.compile(r"""(?<![0-9])[.!?]["')\]*`]*(?=\s|$)|[。！？]["'」』）]*|```(?=\s*$)""")
@@ -254,9 +254,8 @@ def choose(strategy: str, teacher: Teacher) -> str:
         # OpenAI's chat models do not continue raw text, and asking is not free.
         if urlsplit(teacher.base_url).hostname != urlsplit(OPENAI_URL).hostname:
             with teacher.blocking_client(max_retries=0, timeout=60) as client:
-                chat_format = _chat_format(client)
-                if chat_format and _continues(client, teacher.model):
-                    teacher.open_header, teacher.chat_format = True, chat_format
+                if found := _probe(client, teacher.model):
+                    teacher.open_header, teacher.chat_format = True, found
     if strategy == "auto":
         return "open-header" if teacher.open_header else "transcript"
     if strategy == "open-header" and not teacher.open_header:
@@ -268,34 +267,24 @@ def choose(strategy: str, teacher: Teacher) -> str:
 _PROBES = {"system": "qs7s", "user": "qu7u", "assistant": "qa7a", "next": "qn7n"}
 
 
-def _chat_format(client):
-    """The ChatFormat of the endpoint's model, or None where it does not say."""
-    talk = [{"role": role, "content": _PROBES[role]} for role in ("user", "assistant")]
-    talk.append({"role": "user", "content": _PROBES["next"]})
-    pieces = _template(client, [{"role": "system", "content": _PROBES["system"]}, *talk])
-    if len(pieces) == 5:
-        return ChatFormat(*pieces[:4])
-    pieces = _template(client, talk)  # some templates have no place for a persona
-    return ChatFormat(None, *pieces[:3]) if len(pieces) == 4 else None
-
-
-def _template(client, messages):
-    """What the endpoint's template writes before, between and after the contents of `messages`; [] if unknown."""
-    # The address lies beside /v1, not under it.
-    url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/apply-template"
+def _probe(client, model):
+    """The ChatFormat of an endpoint's model, if it shows that and continues a raw prompt; else None."""
+    messages = [{"role": name.replace("next", "user"), "content": content} for name, content in _PROBES.items()]
     try:
-        text = client.post(url, body={"messages": messages}, cast_to=object)["prompt"]
-        return re.split("|".join(_PROBES.values()), text)
-    except (openai.APIError, KeyError, TypeError, ValueError):
-        return []
-
-
-def _continues(client, model):
-    """Whether the endpoint continues a raw prompt."""
-    try:
-        return bool(client.completions.create(model=model, prompt="One, two,", max_tokens=1).choices)
-    except (openai.APIError, AttributeError, TypeError, ValueError):
-        return False
+        for talk in (messages, messages[1:]):  # some templates have no place for a persona
+            # The address lies beside /v1, not under it.
+            url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/apply-template"
+            try:
+                shown = client.post(url, body={"messages": talk}, cast_to=object)["prompt"]
+            except openai.APIStatusError:
+                continue
+            pieces = re.split("|".join(_PROBES.values()), shown)
+            if len(pieces) == len(talk) + 1:
+                continues = client.completions.create(model=model, prompt="One, two,", max_tokens=1).choices
+                return ChatFormat(*([None] * (5 - len(pieces)) + pieces)[:4]) if continues else None
+    except (openai.APIError, AttributeError, KeyError, TypeError, ValueError):
+        pass
+    return None
 
 
 # ---- what it will cost, before anything is spent ----
@@ -337,17 +326,20 @@ def _bound(strategy, seed, settings):
     return 2 * settings.max_turns - 1, read, written
 
 
-# ---- how each seed ends, as a line of the corpus or of failed.jsonl ----
+# ---- many dialogues, each a line of the corpus or of failed.jsonl ----
 
 LONGEST_SEED = 20_000  # characters; more is no question, and its price would be a surprise
 
 
 @dataclass
-class Outcome:
+class Report:
     """What a run added to a corpus file.
 
     made : dialogues added. kept : dialogues that were there before. failed : lines added to `failed.jsonl`.
-    usage : tokens and requests of the dialogues and failures added.
+    usage : tokens and requests of the dialogues and failures added. seconds : how long it took.
+    usd : dollars that the whole file has cost so far; None where the price is unknown.
+    stopped : "" or why the run ended before the last seed (a spent budget).
+    earlier : why the seeds failed that an earlier run left over and this one did not ask again.
     """
 
     path: Path
@@ -355,6 +347,10 @@ class Outcome:
     kept: int = 0
     failed: int = 0
     usage: dict = field(default_factory=dict)
+    seconds: float | None = None
+    usd: float | None = None
+    stopped: str = ""
+    earlier: list = field(default_factory=list)
 
     def count(self, what, usage):
         """One more of `what` ("made" or "failed"), which cost `usage`."""
@@ -363,10 +359,20 @@ class Outcome:
             self.usage[key] = self.usage.get(key, 0) + value
 
     def __str__(self):
-        return (
+        text = (
             f"{common.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, {self.failed} "
             f"failed; {self.usage.get('completion_tokens', 0):,} tokens written by the teacher"
         )
+        text += "" if self.seconds is None else f" in {self.seconds:.0f} s"
+        text += f"; ${self.usd:.4f} spent on this file" if self.usd else ""
+        text += f"\n{self.stopped}" if self.stopped else ""
+        if self.earlier:
+            [(reason, _)] = Counter(self.earlier).most_common(1)
+            text += (
+                f"\nFailed in an earlier run and not asked again: {len(self.earlier)}, most often by: {reason}\n"
+                "This takes them up: await selfchat.retry_failed(teacher, path), with the options of this call."
+            )
+        return text
 
     def write_manifest(self, settings):
         """Write the manifest beside the corpus file: its settings, and that a model wrote it."""
@@ -382,8 +388,8 @@ class Outcome:
 def settings_record(strategy: str, teacher: Teacher, settings: Settings) -> dict:
     """Return what shapes the dialogues, as the manifest holds it: a file is only continued with the same."""
     about = {"strategy": strategy, "model": teacher.model, "sampling": teacher.sampling}
-    shaping = ("max_turns", "answer_tokens", "question_tokens", "language", *_PROMPTS[strategy])
-    return about | {name: value for name, value in asdict(settings).items() if name in shaping}
+    names = ("max_turns", "answer_tokens", "question_tokens", "language", *_PROMPTS[strategy])
+    return about | {name: getattr(settings, name) for name in names}
 
 
 def once_each(seeds: list) -> dict:
@@ -397,15 +403,13 @@ def once_each(seeds: list) -> dict:
 
 def too_long(seed: Seed) -> str:
     """Return why a seed is not sent, or ""."""
-    if len(seed.text) <= LONGEST_SEED:
-        return ""
-    return f"the seed has {len(seed.text):,} characters, at most {LONGEST_SEED:,} are sent"
+    long = len(seed.text) > LONGEST_SEED
+    return f"the seed has {len(seed.text):,} characters, at most {LONGEST_SEED:,} are sent" if long else ""
 
 
 def dialogue_record(seed, strategy, model, messages, usage, end) -> dict:
     """Return a finished dialogue as the dictionary that its corpus line holds."""
-    made = {"strategy": strategy, "model": model, "messages": messages, "usage": usage, "end": end}
-    return asdict(Dialogue(seed.id, seed.text, seed.source, seed.license, **made))
+    return asdict(Dialogue(seed.id, seed.text, seed.source, seed.license, strategy, model, messages, usage, end))
 
 
 def failure_record(seed, reason, usage) -> dict:
@@ -415,40 +419,9 @@ def failure_record(seed, reason, usage) -> dict:
 
 
 def failures_path(path: str | Path) -> Path:
-    """Return where the failures of a corpus file are recorded: `failed.jsonl` beside `corpus.jsonl`, else
-    `<stem>.failed.jsonl`: two corpora in one folder have one each.
-    """
+    """Return where failures are recorded: `failed.jsonl` beside `corpus.jsonl`, `<stem>.failed.jsonl` beside others."""
     path = Path(path)
     return path.with_name("failed.jsonl" if path.stem == "corpus" else f"{path.stem}.failed.jsonl")
-
-
-# ---- many dialogues ----
-
-
-@dataclass
-class Report(Outcome):
-    """What a run of `collect` did; of the counts see `Outcome`.
-
-    seconds : how long it took. usd : dollars that the whole file has cost so far; None where the price is unknown.
-    stopped : "" or why the run ended before the last seed (a spent budget).
-    earlier : why the seeds failed that an earlier run left over and this one did not ask again.
-    """
-
-    seconds: float = 0.0
-    usd: float | None = None
-    stopped: str = ""
-    earlier: list = field(default_factory=list)
-
-    def __str__(self):
-        cost = f"; ${self.usd:.4f} spent on this file" if self.usd else ""
-        lines = [f"{super().__str__()} in {self.seconds:.0f} s{cost}", self.stopped]
-        if self.earlier:
-            [(reason, _)] = Counter(self.earlier).most_common(1)
-            lines.append(
-                f"Failed in an earlier run and not asked again: {len(self.earlier)}, most often by: {reason}\n"
-                "This takes them up: await selfchat.retry_failed(teacher, path), with the options of this call."
-            )
-        return "\n".join(filter(None, lines))
 
 
 async def collect(
@@ -488,13 +461,13 @@ async def collect(
             asker.forget()
             raise ValueError(f"no whole exchange ({end})")
         corpus.write(dialogue_record(seed, strategy, teacher.model, messages, asker.usage, end))
-        await corpus.durable()
         report.count("made", asker.usage)
+        await corpus.durable()
 
     async def on_failed(seed, asker, error):
         failures.write(failure_record(seed, describe(error), asker.usage))
-        await failures.durable()
         report.count("failed", asker.usage)
+        await failures.durable()
 
     with Journal(path, shaped_by) as corpus, Journal(failures_path(path)) as failures:
         done, failed = corpus.ids(), defaultdict(list)
@@ -507,11 +480,10 @@ async def collect(
         report = Report(path, kept=len(done))
         report.earlier = [] if retry else [failed[seed.id][-1] for seed in left if seed.id in failed]
         report.write_manifest(shaped_by)
-        run = {"budget": budget, "limits": limits, "concurrency": concurrency, "on_failed": on_failed}
+        options = {"budget": budget, "limits": limits, "concurrency": concurrency, "on_failed": on_failed}
+        options |= {"finished": done, "progress": "dialogues" if progress else ""}
         try:
-            asked = await ask_all(
-                todo, work, teacher, path, finished=done, progress="dialogues" if progress else "", **run
-            )
+            asked = await ask_all(todo, work, teacher, path, **options)
         except asyncio.CancelledError:  # an interrupted cell; Jupyter shows it as a long traceback
             kept = report.kept + report.made
             print(f"Interrupted: {kept} dialogues are in {common.show(path)}. Run this again to go on.")

@@ -261,7 +261,7 @@ START_SECONDS = 120  # a cold disk and a busy machine; a calm one needs one or t
 
 
 class Engine:
-    """A running llama.cpp server. `url` is its OpenAI-compatible base address; `close()` ends it at once."""
+    """A running llama.cpp server. `url` is its OpenAI-compatible base address; `close()` ends it, once or twice."""
 
     def __init__(self, gguf, name, slots=8, context=2048):
         """Serve the file `gguf` under the model name `name`.
@@ -271,58 +271,46 @@ class Engine:
         Raises CourseError where it does not start.
         """
         settings = {"gguf": str(gguf), "name": name, "slots": slots, "context": slots * context}
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child)
-        self._process = subprocess.Popen(
+        log, lines = tempfile.TemporaryFile(), queue.Queue()  # noqa: SIM115 (open as long as the child)
+        process = subprocess.Popen(
             [sys.executable, "-c", f"import {__name__} as t; t._serve()", json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=log,
             text=True,
             env=WAITING | os.environ,
         )
-        # Also where nobody closes it: at the end of Python, or when a cell that starts a teacher is run once more.
-        self._finish = weakref.finalize(self, _end, self._process, self._log)
-        self.url = self._address() + "/v1"
 
-    def _address(self):
-        """Wait for the one line in which the child says where it listens."""
-        lines = queue.Queue()
-        threading.Thread(target=_listen, args=(self._process.stdout, lines), daemon=True).start()
+        def end():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            process.stdin.close()
+            log.close()
+
+        def listen():  # one line of the child says where it listens; None stands for a child that ended without it
+            for line in process.stdout:
+                if line.startswith("http://"):
+                    lines.put(line.strip())
+            lines.put(None)
+
+        # Also where nobody closes it: at the end of Python, or when a cell that starts a teacher is run once more.
+        self.close = weakref.finalize(self, end)
+        threading.Thread(target=listen, daemon=True).start()
         try:
             address = lines.get(timeout=START_SECONDS)
         except queue.Empty:
             address = None
         if address is None:
-            self._process.kill()
-            self._log.seek(0)
-            tail = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            process.kill()
+            log.seek(0)
+            tail = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             self.close()
             raise CourseError(
                 f"The embedded engine did not start: {tail[-1]} "
                 "Close other programs if memory is short, and run the cell again."
             )
-        return address
-
-    def close(self):
-        """End the engine and free its port and memory. May be called twice."""
-        self._finish()
-
-
-def _listen(stdout, lines):
-    """Read the child's output to its end; None stands for a child that ended without an address."""
-    for line in stdout:
-        if line.startswith("http://"):
-            lines.put(line.strip())
-    lines.put(None)
-
-
-def _end(process, log):
-    """End the child and free its port and memory."""
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    process.stdin.close()
-    log.close()
+        self.url = address + "/v1"
 
 
 def _serve():

@@ -91,13 +91,6 @@ def test_files_are_split_at_lines_and_at_bytes(tmp_path):
         assert path.stat().st_size < size <= path.stat().st_size + len(first)
 
 
-def test_bytes_are_counted_not_characters(tmp_path):
-    seeds = [Seed(f"s-{i}", "界" * 900, "x", "x") for i in range(4)]
-    paths = to_batch(seeds, MODEL, tmp_path, SETTINGS, max_bytes=4_000)
-    assert len(paths) == 4
-    assert all(3_000 < path.stat().st_size <= 4_000 for path in paths)
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400), min_size=1, max_size=12))
 def test_no_file_is_ever_over_its_limits(tmp_path_factory, texts):
@@ -108,30 +101,20 @@ def test_no_file_is_ever_over_its_limits(tmp_path_factory, texts):
     assert [r["custom_id"] for path in paths for r in read(path)] == [s.id for s in seeds]
 
 
-def test_manifest_has_settings_and_counts_and_no_key(tmp_path):
-    to_batch(make_seeds(5), MODEL, tmp_path / "batch", SETTINGS, max_lines=3)
-    text = common.manifest_path(tmp_path / "batch").read_text()
+def test_request_files_are_written_once_and_never_replaced(tmp_path):
+    folder = tmp_path / "batch"
+    paths = to_batch(make_seeds(5), MODEL, folder, SETTINGS, max_lines=2)
+    text = common.manifest_path(folder).read_text()
     manifest = json.loads(text)
     assert manifest["settings"]["model"] == "gpt-4o-mini" and manifest["settings"]["max_turns"] == 2
-    assert manifest["requests"] == 5
-    assert [about["lines"] for about in manifest["files"].values()] == [3, 2]
+    assert manifest["requests"] == 5 and [about["lines"] for about in manifest["files"].values()] == [2, 2, 1]
     assert "secret" not in text
-
-
-def test_the_same_call_again_touches_nothing(tmp_path):
-    paths = to_batch(make_seeds(5), MODEL, tmp_path, SETTINGS, max_lines=2)
-    before = [path.stat().st_mtime_ns for path in paths]
-    assert to_batch(make_seeds(5), MODEL, tmp_path, SETTINGS, max_lines=2) == paths
-    assert [path.stat().st_mtime_ns for path in paths] == before
-
-
-@pytest.mark.parametrize("n", [3, 4, 7])
-def test_other_request_files_are_never_replaced(tmp_path, n):
-    paths = to_batch(make_seeds(5), MODEL, tmp_path, SETTINGS, max_lines=2)
-    before = [path.read_bytes() for path in paths]
-    with pytest.raises(CourseError, match=r"already holds request files.*Name another folder"):
-        to_batch(make_seeds(n), MODEL, tmp_path, SETTINGS, max_lines=2)
-    assert [path.read_bytes() for path in paths] == before
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
+    assert to_batch(make_seeds(5), MODEL, folder, SETTINGS, max_lines=2) == paths
+    for n in (3, 4, 7):
+        with pytest.raises(CourseError, match=r"already holds request files.*Name another folder"):
+            to_batch(make_seeds(n), MODEL, folder, SETTINGS, max_lines=2)
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
 
 
 def test_what_cannot_be_sent_is_said(tmp_path):
@@ -383,23 +366,3 @@ def test_the_server_refuses_what_openai_refuses(tmp_path):
     """So that the test above means something."""
     with speaking_batches(odd_reply, max_lines=11) as (url, _), pytest.raises(AssertionError, match="too large"):
         asyncio.run(by_batch(teacher.Teacher(url, "m"), make_seeds(12), tmp_path))
-
-
-def test_replies_of_an_ordinary_endpoint_in_the_form_of_results(tmp_path):
-    """The third cell of notebook 02 for teachers without a batches endpoint: answer the lines one by one."""
-    seeds = make_seeds(3)
-    [path] = to_batch(seeds, MODEL, tmp_path / "batch", SETTINGS)
-
-    async def answer_all(url):
-        async with teacher.Teacher(url, "gpt-4o-mini").client() as client:
-            for request in read(path):
-                reply = await client.chat.completions.create(**request["body"])
-                response = {"status_code": 200, "body": reply.model_dump()}
-                yield {"custom_id": request["custom_id"], "response": response, "error": None}
-
-    async def lines(url):
-        return [line async for line in answer_all(url)]
-
-    with answering(200, json.dumps(body(CHAT.format("x")))) as url:
-        results = save(tmp_path / "results.jsonl", asyncio.run(lines(url)))
-    assert from_batch(results, seeds, MODEL, tmp_path / "corpus.jsonl", SETTINGS).made == 3

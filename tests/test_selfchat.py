@@ -1,4 +1,4 @@
-"""Self-chat: dialogues by the real embedded model, kept through kills, faults and restarts."""
+"""Self-chat: dialogues by the real embedded model, kept through kills and restarts, and what a dialogue is made of."""
 
 import asyncio
 import json
@@ -14,20 +14,20 @@ import pytest
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import common, corpus, selfchat, teacher
-from baize_nb.common import CourseError, Journal
+from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 from baize_nb.selfchat import next_question, whole_sentences
 from baize_nb.transcript import CHATML
 
-SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
+SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=32, question_tokens=20)
 
 
 def make_seeds(n):
     return [Seed(f"s-{i}", f"What is the number {i} good for?", "numbers", "Apache-2.0") for i in range(n)]
 
 
-def run(*args, **kwargs):
-    return asyncio.run(selfchat.collect(*args, settings=SETTINGS, progress=False, **kwargs))
+def run(*args, settings=SETTINGS, **kwargs):
+    return asyncio.run(selfchat.collect(*args, settings=settings, progress=False, **kwargs))
 
 
 @pytest.fixture(scope="module")
@@ -36,73 +36,45 @@ def model():
         yield model
 
 
-def test_open_header_makes_a_dialogue_per_seed(model, tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    report = run(make_seeds(6), model, path, concurrency=6)
+def test_open_header_makes_a_dialogue_per_seed_and_a_second_run_goes_on(model, tmp_path):
+    path, seeds = tmp_path / "corpus.jsonl", make_seeds(6)
+    bound = selfchat.estimate(seeds[:4], model, settings=SETTINGS)
+    report = run(seeds[:4], replace(model, api_key="sk-secret-123"), path)
     dialogues = corpus.read(path)
-    assert report.made == len(dialogues) >= 4
-    assert report.made + report.failed == 6
+    assert report.made == len(dialogues) >= 2 and report.made + report.failed == 4
     for dialogue in dialogues:
         assert [m["role"] for m in dialogue.messages] == ["user", "assistant"] * dialogue.turns
-        assert 1 <= dialogue.turns <= 2
-        assert dialogue.messages[0]["content"] == dialogue.seed
+        assert 1 <= dialogue.turns <= 2 and dialogue.messages[0]["content"] == dialogue.seed
         assert dialogue.strategy == "open-header"
-        assert dialogue.end in {"max_turns", "no_question", "repeat", "length"}
-        assert dialogue.usage["completion_tokens"] <= 2 * 40 + 24
-
-
-def test_manifest_says_how_and_that_a_model_wrote_it(model, tmp_path):
-    run(make_seeds(1), replace(model, api_key="sk-secret-123"), tmp_path / "corpus.jsonl")
-    text = common.manifest_path(tmp_path / "corpus.jsonl").read_text()
-    manifest = json.loads(text)
-    assert manifest["settings"]["model"] == model.model
-    assert manifest["settings"]["persona"] == SETTINGS.persona
-    assert "not checked" in manifest["note"]
-    assert "sk-secret-123" not in text
-
-
-def test_second_run_makes_nothing_twice(model, tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    run(make_seeds(2), model, path)
+        assert dialogue.end in {"max_turns", "no_question", "said_end", "repeat", "length"}
+        assert dialogue.usage["completion_tokens"] <= 2 * 32 + 20
+    assert report.usage["requests"] <= bound.requests == 4 * 3 and bound.usd == 0
+    assert report.usage["prompt_tokens"] <= bound.prompt_tokens
+    assert report.usage["completion_tokens"] <= bound.completion_tokens
+    text = common.manifest_path(path).read_text()
+    settings = json.loads(text)["settings"]
+    assert (settings["model"], settings["persona"]) == (model.model, SETTINGS.persona)
+    assert "not checked" in text and "sk-secret-123" not in text
     before = path.read_bytes()
-    report = run(make_seeds(4), model, path)
-    assert path.read_bytes().startswith(before)
-    assert report.kept == before.count(b"\n")
-    ids = [d.id for d in corpus.read(path)]
-    assert len(ids) == len(set(ids))
-    assert run(make_seeds(4), model, path).made == 0
+    again = run(seeds, model, path)
+    assert again.kept == report.made and again.made + again.failed == 2 and path.read_bytes().startswith(before)
+    assert run(seeds, model, path).made == 0
+    with pytest.raises(CourseError, match=r"max_turns = 2, now it is 5"):
+        run(seeds, model, path, settings=replace(SETTINGS, max_turns=5))
 
 
-def test_transcript_reply_that_is_none_is_recorded_as_a_failure(model, tmp_path):
+@pytest.mark.parametrize("strategy", ["two-role", "transcript"])
+def test_strategies_for_endpoints_that_only_chat(model, strategy, tmp_path):
     """A model this small writes no transcript, which is just what a failure looks like."""
-    report = run(make_seeds(3), model, tmp_path / "corpus.jsonl", strategy="transcript")
-    failed = (tmp_path / "failed.jsonl").read_text().splitlines()
-    assert report.made + report.failed == 3
-    assert report.failed == len(failed)
-    assert all(json.loads(line)["reason"] for line in failed)
-
-
-def test_failed_seeds_are_tried_again_only_when_asked(model, tmp_path):
     path = tmp_path / "corpus.jsonl"
-    with Journal(tmp_path / "failed.jsonl") as failures:
-        failures.append({"id": "s-0", "seed": "What is zero good for?", "reason": "made up for this test"})
-    assert run(make_seeds(1), model, path).made == 0
-    again = asyncio.run(selfchat.retry_failed(model, path, settings=SETTINGS, progress=False))
-    assert again.made + again.failed == 1
-
-
-def test_two_role_works_where_an_endpoint_only_chats(model, tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    report = run(make_seeds(6), model, path, strategy="two-role")
-    dialogues = corpus.read(path)
-    assert report.made + report.failed == 6
-    assert report.made >= 4
-    assert {d.strategy for d in dialogues} == {"two-role"}
-    assert {d.end for d in dialogues} <= {"max_turns", "no_question", "said_end", "repeat", "length", "empty"}
-    assert "[END]" not in str([d.messages for d in dialogues])
-    manifest = json.loads(common.manifest_path(path).read_text())
-    assert manifest["settings"]["human_prompt"] == SETTINGS.human_prompt
-    assert "prompt" not in manifest["settings"], "the other strategy's wording has no part in this corpus"
+    report = run(make_seeds(3), model, path, strategy=strategy)
+    failed = [json.loads(line) for line in selfchat.failures_path(path).read_text().splitlines()]
+    assert report.made + report.failed == 3 and report.failed == len(failed)
+    assert all(line["reason"].startswith("no whole exchange") for line in failed)
+    assert "[END]" not in str([d.messages for d in corpus.read(path)])
+    settings = json.loads(common.manifest_path(path).read_text())["settings"]
+    other = {"two-role": "prompt", "transcript": "human_prompt"}[strategy]
+    assert other not in settings, "the other strategy's wording has no part in this corpus"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
@@ -113,8 +85,8 @@ import asyncio
 from baize_nb import selfchat, teacher
 from baize_nb.seeds import Seed
 model = teacher.Teacher({model.base_url!r}, {model.model!r}, open_header=True)
-seeds = [Seed(f"s-{{i}}", f"What is the number {{i}} good for?", "numbers", "Apache-2.0") for i in range(8)]
-settings = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
+seeds = [Seed(f"s-{{i}}", f"What is the number {{i}} good for?", "numbers", "Apache-2.0") for i in range(6)]
+settings = selfchat.Settings(max_turns=2, answer_tokens=32, question_tokens=20)
 asyncio.run(selfchat.collect(seeds, model, {str(path)!r}, settings=settings, progress=False, concurrency=2))
 """
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -124,117 +96,78 @@ asyncio.run(selfchat.collect(seeds, model, {str(path)!r}, settings=settings, pro
     process.send_signal(signal.SIGKILL)
     process.wait()
     with path.open("ab") as file:
-        file.write(b'{"id": "s-7", "messa')  # what a kill in the middle of a write leaves
-    before = path.read_bytes()
-    sampling = {"temperature": 1.0, "top_p": 0.95}
-    report = run(make_seeds(8), replace(model, sampling=sampling), path)
-    whole = before[: before.rfind(b"\n") + 1]
-    assert whole
-    assert path.read_bytes().startswith(whole)
-    assert report.kept == whole.count(b"\n")
-    assert (tmp_path / "corpus.jsonl.torn").read_bytes() == b'{"id": "s-7", "messa\n'
+        file.write(b'{"id": "s-5", "messa')  # what a kill in the middle of a write leaves
+    whole = path.read_bytes().removesuffix(b'{"id": "s-5", "messa')
+    report = run(make_seeds(6), replace(model, sampling={"temperature": 1.0, "top_p": 0.95}), path)
+    assert whole and path.read_bytes().startswith(whole) and report.kept == whole.count(b"\n")
     ids = [d.id for d in corpus.read(path)]
     assert len(ids) == len(set(ids)) == report.kept + report.made
 
 
-def test_cancelled_run_keeps_what_was_finished_and_says_so(model, tmp_path, capsys):
+def test_cancelled_run_keeps_what_was_finished_and_says_so(tmp_path, capsys):
     """An interrupted cell cancels the task; the next run goes on."""
     path = tmp_path / "corpus.jsonl"
 
-    async def interrupted():
-        task = asyncio.create_task(
-            selfchat.collect(make_seeds(6), model, path, settings=SETTINGS, progress=False, concurrency=2)
-        )
+    async def answer(url, body):
+        await asyncio.sleep(0.02)
+        return Answer(completion("[Human] Why?\n[AI] So."))
+
+    async def interrupted(one):
+        options = {"settings": SETTINGS, "progress": False, "concurrency": 2, "strategy": "transcript"}
+        task = asyncio.create_task(selfchat.collect(make_seeds(40), one, path, **options))
         while not (path.exists() and path.stat().st_size):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(interrupted())
-    finished = len(corpus.read(path))
-    assert finished >= 1
-    assert f"Interrupted: {finished} dialogues are in" in capsys.readouterr().out
-    report = run(make_seeds(6), model, path)
-    assert report.kept == finished
-    assert report.kept + report.made + report.failed >= 6
+    with serving(answer) as url:
+        asyncio.run(interrupted(teacher.Teacher(url, "m")))
+        finished = len(corpus.read(path))
+        assert 1 <= finished < 40 and f"Interrupted: {finished} dialogues are in" in capsys.readouterr().out
+        report = run(make_seeds(40), teacher.Teacher(url, "m"), path, strategy="transcript")
+    assert (report.kept, report.kept + report.made) == (finished, 40)
 
 
-def test_other_settings_are_refused_and_the_difference_is_named(model, tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    run(make_seeds(1), model, path)
-    other = replace(SETTINGS, max_turns=5)
-    with pytest.raises(CourseError, match=r"max_turns = 2, now it is 5"):
-        asyncio.run(selfchat.collect(make_seeds(1), model, path, settings=other, progress=False))
+def test_seeds_that_failed_are_named_and_taken_up_when_asked_each_corpus_for_itself(tmp_path):
+    """The endpoint is down for one corpus; another in the same folder has nothing to do with that."""
+    up = []
+
+    async def answer(path, body):
+        return Answer(completion("[Human] Why?\n[AI] So.")) if up else Answer({"error": {"message": "down"}}, 500)
+
+    options = {"strategy": "transcript", "settings": SETTINGS, "progress": False}
+    options["limits"] = selfchat.Limits(attempts=1)
+    with serving(answer) as url:
+        one, paths = teacher.Teacher(url, "m"), [tmp_path / name for name in ("corpus.jsonl", "other.jsonl")]
+        assert [asyncio.run(selfchat.collect(make_seeds(3), one, path, **options)).failed for path in paths] == [3, 3]
+        up.append(True)
+        second = asyncio.run(selfchat.collect(make_seeds(4), one, paths[0], **options))
+        assert (second.made, second.failed) == (1, 0)
+        assert re.search(r"not asked again: 3, most often by: HTTP 500: down\n.*selfchat\.retry_failed\(", str(second))
+        third = asyncio.run(selfchat.retry_failed(one, paths[0], **options))
+        assert (third.made, third.kept, third.failed, third.earlier) == (3, 1, 0, [])
+        assert {selfchat.failures_path(path).name for path in paths} == {"failed.jsonl", "other.failed.jsonl"}
+        assert len(selfchat.failures_path(paths[1]).read_text().splitlines()) == 3
+
+        async def both():  # two corpora of one folder at the same time
+            new = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+            return await asyncio.gather(*(selfchat.collect(make_seeds(3), one, path, **options) for path in new))
+
+        assert [report.made for report in asyncio.run(both())] == [3, 3]
 
 
-def test_second_writer_is_refused(model, tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    code = f"""
-import sys
-from baize_nb.common import Journal
-with Journal({str(path)!r}, {{}}):
-    print("open", flush=True)
-    sys.stdin.read()
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        process.stdout.readline()
-        with pytest.raises(CourseError, match="Another process"):
-            run(make_seeds(1), model, path)
-    finally:
-        process.communicate(b"")
-
-
-def test_wrong_key_stops_the_run_at_once(tmp_path):
-    with answering(401, '{"error": {"message": "bad key"}}') as url:
-        wrong = teacher.Teacher(url, "m", "sk-secret-123")
-        with pytest.raises(CourseError, match="refused the key"):
-            run(make_seeds(3), wrong, tmp_path / "corpus.jsonl")
-
-
-def test_endpoint_that_is_down_stops_the_run(tmp_path):
-    with pytest.raises(CourseError, match="Nothing answers"):
-        run(make_seeds(2), teacher.Teacher("http://127.0.0.1:9/v1", "m"), tmp_path / "corpus.jsonl")
-
-
-def test_reply_without_choices_is_a_recorded_failure(tmp_path):
-    body = '{"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": []}'
-    quick = selfchat.Limits(attempts=2, first_wait=0.01)
-    with answering(200, body) as url:
-        report = run(make_seeds(2), teacher.Teacher(url, "m"), tmp_path / "corpus.jsonl", limits=quick)
-    assert (report.made, report.failed) == (0, 2)
-    assert "without choices" in (tmp_path / "failed.jsonl").read_text()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="RLIMIT_FSIZE is POSIX")
-def test_full_disk_keeps_every_line_whole(tmp_path):
-    path = tmp_path / "corpus.jsonl"
-    code = f"""
-import resource, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from baize_nb.common import CourseError
-from baize_nb.common import Journal
-with Journal({str(path)!r}, {{}}) as journal:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-    try:
-        for i in range(100):
-            journal.append({{"id": str(i), "text": "x" * 90}})
-    except CourseError as error:
-        print(error)
-"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "Everything before is kept" in out
-    lines = path.read_text().splitlines(keepends=True)
-    assert len(lines) >= 5
-    assert all(line.endswith("\n") and json.loads(line) for line in lines)
+# ---- which strategy ----
 
 
 def test_auto_asks_the_endpoint_what_it_can_do(model):
     """The embedded engine, met as a stranger, shows its template; it is the ChatML that the course teaches."""
     stranger = teacher.Teacher(model.base_url, model.model)
-    assert selfchat.choose("auto", stranger) == "open-header"
+    assert selfchat.choose("auto", stranger) == selfchat.choose("auto", model) == "open-header"
     assert stranger.chat_format == CHATML
-    assert selfchat.choose("auto", model) == "open-header"
+    with pytest.raises(CourseError, match=r"no strategy 'tree'.*two-role"):
+        selfchat.choose("tree", model)
+    # An address where nothing listens would be noticed; api.openai.com is known to only chat, and asking is not free.
+    assert selfchat.choose("auto", teacher.Teacher(teacher.OPENAI_URL, teacher.OPENAI_MODEL)) == "transcript"
 
 
 @pytest.mark.parametrize(
@@ -261,38 +194,12 @@ def test_template_without_a_place_for_a_persona_is_learned_too():
         stranger = teacher.Teacher(url, "m")
         assert selfchat.choose("auto", stranger) == "open-header"
     talk = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
-    assert stranger.chat_format.open_user_header(talk) == (
-        "<turn>user\nu</turn>\n<turn>assistant\na</turn>\n<turn>user\n"
-    )
+    asked = stranger.chat_format.open_user_header(talk)
+    assert asked == "<turn>user\nu</turn>\n<turn>assistant\na</turn>\n<turn>user\n"
     assert stranger.chat_format.stop == ["</turn>"]
 
 
-def test_unknown_strategy_is_named_with_the_known_ones(model):
-    with pytest.raises(CourseError, match=r"no strategy 'tree'.*two-role"):
-        selfchat.choose("tree", model)
-
-
-def test_nothing_is_asked_of_a_paid_endpoint_before_the_run():
-    """An address where nothing listens would be noticed; api.openai.com is known to only chat."""
-    assert selfchat.choose("auto", teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini")) == "transcript"
-
-
-def test_estimate_bounds_what_a_run_uses(model, tmp_path):
-    seeds = make_seeds(4)
-    bound = selfchat.estimate(seeds, model, settings=SETTINGS)
-    usage = run(seeds, model, tmp_path / "corpus.jsonl").usage
-    assert usage["requests"] <= bound.requests == 4 * 3
-    assert usage["prompt_tokens"] <= bound.prompt_tokens
-    assert usage["completion_tokens"] <= bound.completion_tokens
-    assert bound.usd == 0
-
-
-def test_estimate_in_dollars_for_a_known_and_an_unknown_model():
-    seeds = make_seeds(1000)
-    known = selfchat.estimate(seeds, teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini"), settings=SETTINGS)
-    by_hand = (known.prompt_tokens * 0.15 + known.completion_tokens * 0.60) / 1e6
-    assert known.usd == pytest.approx(by_hand, rel=1e-6)
-    assert selfchat.estimate(seeds, teacher.Teacher("http://x/v1", "home-made"), settings=SETTINGS).usd is None
+# ---- what a dialogue is made of ----
 
 
 @pytest.mark.parametrize(
@@ -393,18 +300,13 @@ def test_own_wording_language_and_persona_reach_the_endpoint(tmp_path):
         max_turns=2, persona="Be brief.", human_prompt="PLAY the human {seed} {transcript}", language="French"
     )
     with serving(answer) as url:
-        run_with(own, make_seeds(1), teacher.Teacher(url, "m"), tmp_path / "corpus.jsonl", strategy="two-role")
+        run(make_seeds(1), teacher.Teacher(url, "m"), tmp_path / "corpus.jsonl", settings=own, strategy="two-role")
     assert sum("Write in French. Be brief." in text for text in seen) == 2
     assert sum("Write in French. PLAY the human What is the number 0" in text for text in seen) == 1
-    settings = json.loads(common.manifest_path(tmp_path / "corpus.jsonl").read_text())["settings"]
-    assert (settings["language"], settings["persona"]) == ("French", "Be brief.")
-
-
-def run_with(settings, *args, **kwargs):
-    return asyncio.run(selfchat.collect(*args, settings=settings, progress=False, **kwargs))
-
-
-def test_two_seeds_with_one_id_are_refused(model, tmp_path):
-    seeds = [Seed("a", "Why?", "x", "y"), Seed("a", "How?", "x", "y")]
     with pytest.raises(CourseError, match="Two different seeds have the id 'a'"):
-        run(seeds, model, tmp_path / "corpus.jsonl")
+        run(
+            [Seed("a", "Why?", "x", "y"), Seed("a", "How?", "x", "y")],
+            teacher.Teacher("http://x/v1", "m"),
+            "c",
+            "two-role",
+        )

@@ -59,8 +59,7 @@ class Billing:
         return (self.prompt * PRICE[0] + self.completion * PRICE[1]) / 1e6
 
 
-@pytest.mark.parametrize("concurrency", [1, 7, 64])
-@pytest.mark.parametrize("fault_rate", [0, 0.3])
+@pytest.mark.parametrize(("concurrency", "fault_rate"), [(1, 0), (7, 0.3), (64, 0), (64, 0.3)])
 def test_token_cap_is_never_exceeded(concurrency, fault_rate, tmp_path):
     path, bill = tmp_path / "corpus.jsonl", Billing(seed=concurrency, fault_rate=fault_rate)
     quick = selfchat.Limits(attempts=4, first_wait=0.01)
@@ -93,47 +92,30 @@ def test_dollar_cap_is_never_exceeded_and_the_report_says_what_was_spent(tmp_pat
     assert "of $0.0100 spent" in report.stopped
 
 
-def test_dialogue_cap_and_unknown_price(tmp_path):
-    with serving(Billing()) as url:
-        assert collect(url, tmp_path / "corpus.jsonl", 9, budget=selfchat.Budget(dialogues=4)).made == 4
-        assert collect(url, tmp_path / "corpus.jsonl", 9, budget=selfchat.Budget(dialogues=4)).made == 0
+def test_other_caps_and_an_unknown_price(tmp_path):
+    bill = Billing()
+    with serving(bill) as url:
+        small = collect(url, tmp_path / "small.jsonl", 3, budget=selfchat.Budget(tokens=50))
+        assert (bill.number, small.made) == (0, 0) and "0 of 50 tokens" in small.stopped
+        for made in (4, 0):
+            assert collect(url, tmp_path / "corpus.jsonl", 9, budget=selfchat.Budget(dialogues=4)).made == made
         with pytest.raises(CourseError, match=r"price is unknown.*Budget\(tokens"):
             collect(url, tmp_path / "other.jsonl", 9, budget=selfchat.Budget(usd=1))
 
 
-def test_budget_too_small_for_one_request_spends_nothing(tmp_path):
-    bill = Billing()
-    with serving(bill) as url:
-        report = collect(url, tmp_path / "corpus.jsonl", 3, budget=selfchat.Budget(tokens=50))
-    assert (bill.number, report.made) == (0, 0)
-    assert "0 of 50 tokens" in report.stopped
-
-
-def test_endpoint_that_sends_no_usage_is_charged_at_its_worst(tmp_path):
-    asked = []
-
-    async def answer(path, body):
-        asked.append(sum(worst_case(body)))
-        reply = completion(f"Is this number {len(asked)}?")
-        del reply["usage"]
-        return Answer(reply)
-
-    with serving(answer) as url:
-        collect(url, tmp_path / "corpus.jsonl", 50, budget=selfchat.Budget(tokens=20_000), concurrency=8)
-    assert 15_000 < sum(asked) <= 20_000
-
-
-def test_estimate_for_each_strategy_bounds_the_embedded_engine_and_grows_with_the_work():
-    paid = teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini")
+def test_estimates_grow_with_the_work_and_count_room_for_thoughts():
+    paid, thinks = (teacher.Teacher(teacher.OPENAI_URL, name) for name in ("gpt-4o-mini", teacher.OPENAI_MODEL))
     seeds = make_seeds(100)
     one, two = (selfchat.estimate(seeds, paid, s, SETTINGS) for s in ("transcript", "two-role"))
     assert (one.requests, two.requests) == (100, 500)
-    assert two.prompt_tokens > 3 * one.prompt_tokens
-    assert two.usd > one.usd > 0
+    assert two.prompt_tokens > 3 * one.prompt_tokens and two.usd > one.usd > 0
+    assert one.usd == pytest.approx((one.prompt_tokens * 0.15 + one.completion_tokens * 0.60) / 1e6, rel=1e-6)
+    more = selfchat.estimate(seeds, thinks, "two-role", SETTINGS)
+    assert more.completion_tokens == two.completion_tokens + 500 * teacher.THOUGHTS
     slow = selfchat.estimate(seeds, paid, "two-role", SETTINGS, limits=selfchat.Limits(requests_per_minute=10))
-    assert slow.minutes == 50
+    assert slow.minutes == 50 and "roughly 50 minutes" in str(slow)
     assert selfchat.estimate(seeds, paid, "transcript", SETTINGS, batch=True).usd == pytest.approx(one.usd / 2)
-    assert "roughly" in str(two)
+    assert selfchat.estimate(seeds, teacher.Teacher("http://x/v1", "home-made"), "two-role", SETTINGS).usd is None
 
 
 # ---- kill -9, thirty times and more ----
