@@ -251,7 +251,8 @@ class Sender:
                 unpaid = isinstance(error, openai.APIStatusError) or never_sent(error)
                 bill, error.entry = getattr(error, "bill", Tokens() if unpaid else worst), entry
                 self.longest = max(self.longest, bill.completion if isinstance(error, Faulty) else 0)
-                self.log.write({"got": number, "id": id, "fault": describe(error), "bill": bill})
+                fault = describe(error).replace(self.teacher.api_key or "no key", "…")
+                self.log.write({"got": number, "id": id, "fault": fault, "bill": bill})
                 raise
             self.reached, bill = True, reply.usage
             self.longest = max(self.longest, bill.completion)

@@ -175,6 +175,25 @@ def refused(error: Exception, body: dict) -> list[str]:
     return [name for name in found if not (name == "temperature" and "top_p" in found)]  # "only one of the two"
 
 
+_EMBEDDED = "Unset BAIZE_TEACHER_URL and OPENAI_API_KEY to use the embedded teacher."
+_SENTENCES = {  # what to tell a person about a fault that concerns the whole run
+    "key": "{where} refused the key {said}. Check OPENAI_API_KEY: no quotes, no spaces, not revoked, and allowed to "
+    "use this model. Without a key, unset it to use the embedded teacher.",
+    "money": "{where} says that this key has no quota left {said}. Add credit at the provider, or ask your instructor "
+    f"for more; or else: {_EMBEDDED} What was made so far is kept.",
+    "region": f"{{where}} does not serve the place that this machine is in {{said}}. Try another. {_EMBEDDED}",
+    "model": "{where} has no model {model!r} for this key {said}. {models}",
+    "path": "{where} does not know this request {said}. Give BAIZE_TEACHER_URL up to and with the version, as in "
+    "https://example.org/v1, and name the model in BAIZE_TEACHER_MODEL.",
+    "proxy": "The proxy on the way to {where} refuses {said}. {proxies} Give it name and password, "
+    f"http://name:password@host:port, or name this host in NO_PROXY. {_EMBEDDED}",
+    "certificate": "{where} shows a certificate that this machine does not trust. If it is your own or your "
+    "organisation's, set SSL_CERT_FILE to a file with that certificate before starting Jupyter.",
+    "tls": "{where} does not speak https. Is its address http:// and not https://?",
+    "connection": f"Nothing answers at {{where}}. Is the endpoint running, the address right? {{proxies}} {_EMBEDDED}",
+}
+
+
 @contextmanager
 def explained(teacher):
     """Make a CourseError with the provider's words and the remedy of faults that concern the whole run; others pass."""
@@ -183,58 +202,16 @@ def explained(teacher):
     try:
         yield
     except (openai.APIError, Faulty) as error:
-        if sentence := _sentence(teacher, error):
-            raise CourseError(sentence) from None
-        raise
-
-
-_EMBEDDED = "Unset BAIZE_TEACHER_URL and OPENAI_API_KEY to use the embedded teacher."
-
-
-def _sentence(teacher, error):
-    """What to tell a person about a fault that concerns the whole run, else ""."""
-    status, words, _ = told(error)
-    where, kind = teacher.base_url, kind_of(error)
-    said = f'(HTTP {status}: "{words}")' if words and not words.startswith("Error code") else f"(HTTP {status})"
-    if teacher.api_key:
-        said = said.replace(teacher.api_key, "…")
-    if kind == "key":
-        return (
-            f"{where} refused the key {said}. Check OPENAI_API_KEY: no quotes, no spaces, not revoked, and allowed to "
-            "use this model. Without a key, unset it to use the embedded teacher."
-        )
-    if kind == "money":
-        return (
-            f"{where} says that this key has no quota left {said}. Add credit at the provider, or ask your instructor "
-            "for more; or unset OPENAI_API_KEY and BAIZE_TEACHER_URL to use the embedded teacher. What was made so far "
-            "is kept."
-        )
-    if kind == "region":
-        return f"{where} does not serve the place that this machine is in {said}. Take another provider. {_EMBEDDED}"
-    if kind == "model":
-        return f"{where} has no model {teacher.model!r} for this key {said}. {teacher.which_models()}"
-    if kind == "path" and status:
-        return (
-            f"{where} does not know this request {said}. Give BAIZE_TEACHER_URL up to and with the version, as in "
-            f"https://example.org/v1, and name the model in BAIZE_TEACHER_MODEL."
-        )
-    if kind == "path":
-        return f"{where} is no address of an endpoint. It begins with http:// or https:// and ends with /v1."
-    if kind == "proxy":
-        return (
-            f"The proxy on the way to {where} refuses ({status or error.__cause__}). {_proxies()} Give it name and "
-            f"password, http://name:password@host:port, or name this host in NO_PROXY. {_EMBEDDED}"
-        )
-    if kind == "certificate":
-        return (
-            f"{where} shows a certificate that this machine does not trust. If it is your own or your organisation's, "
-            "set SSL_CERT_FILE to a file with that certificate before starting Jupyter."
-        )
-    if kind == "tls":
-        return f"{where} does not speak https. Is its address http:// and not https://?"
-    if kind == "connection":
-        return f"Nothing answers at {where}. Is the endpoint running, the address right? {_proxies()} {_EMBEDDED}"
-    return ""
+        kind, (status, words, _) = kind_of(error), told(error)
+        if kind not in _SENTENCES:
+            raise
+        words = "" if words.startswith("Error code") else words if status else str(error.__cause__ or words)
+        said = ": ".join([f"HTTP {status}"] * bool(status) + [f'"{words}"'] * bool(words))
+        about = {"where": teacher.base_url, "model": teacher.model, "proxies": _proxies(), "said": f"({said})"}
+        about["models"] = teacher.which_models() if kind == "model" else ""
+        sentence = _SENTENCES[kind].format(**about)
+        key = teacher.api_key or ""
+        raise CourseError(sentence.replace(key, "…") if len(key) > 5 else sentence) from None
 
 
 def _proxies():

@@ -198,9 +198,9 @@ async def _one(status, error):
             r"ALL_PROXY.*socks5://.*pip install socksio",
         ),
         ("http://example.invalid/v1", {"ALL_PROXY": "socks5://127.0.0.1:9"}, r"ALL_PROXY.*pip install socksio"),
-        ("http://example.invalid/v1", {"HTTP_PROXY": "PROXY"}, r"The proxy on the way.*refuses \(407\).*NO_PROXY"),
+        ("http://example.invalid/v1", {"HTTP_PROXY": "PROXY"}, r"The proxy on the way.*refuses.*407.*NO_PROXY"),
         ("https://example.invalid/v1", {"HTTPS_PROXY": "PROXY"}, "The proxy on the way.*refuses.*HTTPS_PROXY"),
-        ("api.example.invalid/v1", {}, "no address of an endpoint.*http://"),
+        ("api.example.invalid/v1", {}, "does not know this request.*protocol.*BAIZE_TEACHER_URL"),
     ],
 )
 def test_what_stands_in_the_way_is_said_in_a_sentence(url, proxies, said, monkeypatch):
