@@ -84,7 +84,8 @@ class Stream:
                     continue
                 dialogue.source = self.source or dialogue.source or self.path.stem
                 dialogue.license = self.license or dialogue.license
-                self.notes.update(set(map(_printable, notes)))
+                if notes:
+                    self.notes.update(set(map(_printable, notes)))
                 self.formats["columns" if self.columns else self.format or detect(record.value) or "messages"] += 1
                 yield dialogue
 
