@@ -18,7 +18,7 @@ from talks import Scripted, llama_tokenizer, session, tiny
 from baize_nb import decoding, models, transcript
 from baize_nb.chat import GUARD, RELEASED, load_baize
 from baize_nb.common import CourseError
-from baize_nb.decoding import STOPS, CachedModel, Interrupted, StopFilter, StreamDecoder, release
+from baize_nb.decoding import STOPS, CachedModel, Interrupted, StopFilter, StreamDecoder
 from baize_nb.finetune import encode, encode_prompt
 
 TALK = [
@@ -378,22 +378,6 @@ def test_a_stop_filter_shows_the_same_however_the_text_is_cut(parts, data):
     assert screen.closed or screen.shown + screen.held == text.lstrip()
     assert screen.finish() == (cut < len(text))
     assert screen.shown == text[:cut].strip() or not screen.closed
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Yes.[|AI|] no", ("Yes.", "", True)),
-        ("Yes.\n[|Hum", ("Yes.", "\n[|Hum", False)),
-        ("a[1] = [", ("a[1] =", " [", False)),
-        ("[|Hut", ("[|Hut", "", False)),
-        ("one [Human] two [AI]", ("one", "", True)),
-        ("see [AI](https://a.org) or", ("see [AI](https://a.org) or", "", False)),
-        ("see [AI]", ("see", " [AI]", False)),  # a link, perhaps
-    ],
-)
-def test_release(text, expected):
-    assert release(text) == expected
 
 
 def test_a_link_is_no_marker_and_a_marker_at_the_very_end_is_one():
