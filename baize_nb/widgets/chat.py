@@ -199,7 +199,6 @@ class ChatWidget(ReplyWidget):
         return self.sessions[self.picker.value]
 
     def _pick(self):
-        """Another model: its conversation, its settings."""
         self._leave_edit()
         self.controls.show(self.session)
         self._refresh()
@@ -235,16 +234,13 @@ class ChatWidget(ReplyWidget):
         self._asked = question, kept
         self._refresh()
 
-        def show(said):
-            """Repaint the bubbles that are being written, and only these: what is above can be read and selected."""
+        def show(said):  # only the bubbles that are being written: what is above can be read and selected
             reply = html.bubble(self.picker.value, "assistant", said or "…")
             self.live.value = html.conversation([html.bubble("", "user", question), reply], writing=True)
 
         def done():
-            """The reply is there, or broken off before its first word: then the question goes back to its place."""
-            nothing = [id(m) for m in self.session.messages[-1:]] == [id(m) for m in newest]
-            if undo and nothing:
-                undo(question)
+            if undo and [id(m) for m in self.session.messages[-1:]] == [id(m) for m in newest]:
+                undo(question)  # broken off before its first word
             self._asked = None
             self._refresh()
             if self._problem:
@@ -298,7 +294,6 @@ class ChatWidget(ReplyWidget):
             self.status.value = html.status(f"Saved to {common.show(path)}")
 
     def _refresh(self):
-        """Bring everything on the page in step with the session."""
         nothing = self.busy or not self.session.messages
         self.again.disabled = self.change.disabled = self.export.disabled = nothing
         self.send.disabled = self.picker.disabled = self.busy

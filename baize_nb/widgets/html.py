@@ -25,11 +25,15 @@ def render(text: str, copy: bool = False) -> str:
 
     copy : a button of class `bz-copy` before each block of code. What a click does is up to the page around it.
     """
+
+    def absolute(tag, name, value):  # a link without a scheme leads to the notebook server itself, so it leads nowhere
+        return value if name != "href" or value.split(":")[0].lower() in SCHEMES else None
+
     return nh3.clean(
         _parser(copy).render(mark_hidden(text)),
         tags=TAGS | {"button"} if copy else TAGS,
         attributes=ATTRIBUTES,
-        attribute_filter=_only_absolute_links,
+        attribute_filter=absolute,
         set_tag_attribute_values={
             "a": {"target": "_blank"},  # a link must not take the notebook's place
             "button": {"type": "button", "class": "bz-copy", "aria-label": "Copy this code"},
@@ -42,12 +46,6 @@ def render(text: str, copy: bool = False) -> str:
 def plain(text) -> str:
     """Write `text` as it stands, every special character escaped."""
     return html.escape(mark_hidden(str(text)))
-
-
-def _only_absolute_links(tag, name, value):
-    """nh3's filter of attributes: a link without a scheme leads to the notebook server itself, so it leads nowhere."""
-    relative = name == "href" and value.split(":")[0].lower() not in SCHEMES
-    return None if relative else value
 
 
 @functools.cache
