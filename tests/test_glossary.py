@@ -1,5 +1,6 @@
 """The glossary: every link leads to a section, and the word is used there."""
 
+import functools
 import re
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ ENTRY = re.compile(r"^- \*\*(.+?)\*\*: (.+) \(\[(\d\d) · (.+)\]\((\S+\.ipynb)#(
 ENTRIES = [ENTRY.match(line) for line in TEXT.splitlines() if line.startswith("-")]
 
 
+@functools.cache
 def sections(file):
     """{heading: all that stands under it, code included} of a notebook."""
     found, heading = {}, ""

@@ -1,5 +1,6 @@
 """Every link between the project's pages and notebooks leads to a file, and to a heading where it names one."""
 
+import functools
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ PAGES += sorted([*run_notebooks.FOLDER.glob("*.md"), *run_notebooks.FOLDER.glob(
 LINK = re.compile(r"\[[^\]]*\]\(((?!https?:)[^)\s]*)\)")
 
 
+@functools.cache
 def texts(path):
     """What a page says; of a notebook, its markdown."""
     if path.suffix != ".ipynb":

@@ -13,7 +13,6 @@ import pytest
 import run_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_notebooks import COMMITTED, SOMEBODYS_PATH
-from used_names import Names
 
 START = run_notebooks.read(COMMITTED[0])
 SETUP, SETTINGS = (cell.source for cell in START.cells[2:4])
@@ -167,22 +166,13 @@ def parsed(cell):
         return None
 
 
-def api(notebook):
-    """What is used of an imported module exists in the version that is installed, and takes the arguments given."""
-    names = Names()
-    for i, cell in code_cells(notebook):
-        names.complaints = []
-        names.visit(parsed(cell) or ast.Module([], []))
-        yield from ((i, complaint) for complaint in names.complaints)
+RULES = [opening, table, set_up, exercises, closing, lengths, counts, alt_text, secrets, paths, quiet, magics]
 
 
-RULES = [opening, table, set_up, exercises, closing, lengths, counts, alt_text, secrets, paths, quiet, magics, api]
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_notebook_follows_the_template(path, rule):
-    complaints = [(i, said) for i, said in rule(run_notebooks.read(path))]
+def test_notebook_follows_the_template(path):
+    notebook = run_notebooks.read(path)
+    complaints = [(i, said) for rule in RULES for i, said in rule(notebook)]
     assert not complaints, "\n" + "\n".join(
         f"{path.name}, {'as a whole' if i is None else f'cell {i}'}: {said}" for i, said in complaints
     )
@@ -232,11 +222,9 @@ def html(text):
 
 BAD = [
     (opening, source(0, "# 09 · Small"), "one sentence"),
-    (opening, source(0, "# 09 · Small\n\nYou have it. It is small."), "one sentence"),
     (opening, source(0, "Small\n\nYou have it."), "begin with"),
     (table, replaced(1, "**Needs**", "**Wants**"), "lacks the row `| **Needs**"),
     (table, replaced(1, "see · try", "see"), "three to five"),
-    (table, replaced(1, "see", "see · hear · smell · taste"), "three to five"),
     (table, replaced(1, "laptop 5", "a while"), "how many minutes"),
     (set_up, source(2, "%pip install torch"), "# Set-up: on Colab"),
     (set_up, source(3, "print('laptop')"), "from baize_nb import doctor"),
@@ -244,12 +232,10 @@ BAD = [
     (exercises, replaced(9, "Exercise 3", "Exercise 4"), "found [1, 2, 4]"),
     (exercises, lambda notebook: notebook.cells.__delitem__(slice(9, 11)), "three exercises or more"),
     (exercises, replaced(8, "check.f2(f2);", ""), "exercise 2 needs a stub"),
-    (exercises, replaced(8, "def f2", "def f5"), "exercise 2 needs a stub"),
     (closing, replaced(11, "## Where it breaks", "## Limits"), "it ends with"),
     (lengths, source(CODE, "1\n" * 26), "26 lines"),
     (lengths, lambda notebook: [c.update(source="1\n" * 9) for _, c in code_cells(notebook)], "more than 8 lines"),
     (counts, lambda notebook: notebook.cells[CODE].update(execution_count=7), "is 7, not 3"),
-    (counts, lambda notebook: notebook.cells[CODE].update(execution_count=None), "is None, not 3"),
     (alt_text, html(PICTURE), "without alt text"),
     (alt_text, html('<img alt="" src="x.png">'), "without alt text"),
     (alt_text, output(output_type="display_data", data={"image/png": "aGk="}), "bare picture"),
@@ -264,26 +250,14 @@ BAD = [
     (quiet, output(output_type="error", ename="E", evalue="oh", traceback=[]), "an error or a warning"),
     (quiet, output(output_type="stream", name="stdout", text="x.py:1: FutureWarning: soon"), "printed a warning"),
     (magics, source(CODE, "%matplotlib inline"), "a magic"),
-    (magics, source(CODE, "%%nosuchmagic\n1"), "a magic"),
     (magics, source(CODE, "!ls"), "a shell escape"),
-    (magics, source(CODE, "files = !ls"), "a shell escape"),
     (magics, source(CODE, "get_ipython().system('ls')"), "a shell escape"),
-    (api, source(CODE, "import nosuchmodule"), "nosuchmodule does not exist"),
-    (api, source(CODE, "from baize_nb import nosuch"), "baize_nb.nosuch does not exist"),
-    (
-        api,
-        source(CODE, "import torch\n\ntorch.nn.functional.softmaxx(1)"),
-        "torch.nn.functional.softmaxx does not exist",
-    ),
-    (api, source(CODE, "from baize_nb import seeds\n\nseeds.sample([], 1, sead=2)"), "seeds.sample(sead=…)"),
-    (api, source(CODE, "from baize_nb import seeds\n\n\ndef f(x):\n    return seeds.lode(x)"), "baize_nb.seeds.lode"),
-    (api, source(CODE, "import pandas as pd\n\npd.DataFrame(rows=[])"), "pd.DataFrame(rows=…)"),
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_smallest_good_notebook_passes(rule):
-    assert list(rule(good())) == []
+def test_the_smallest_good_notebook_passes_and_each_rule_has_one_that_breaks_it():
+    assert [list(rule(good())) for rule in RULES] == [[]] * len(RULES)
+    assert {rule for rule, *_ in BAD} == set(RULES)
 
 
 @pytest.mark.parametrize(
@@ -297,16 +271,7 @@ def test_each_rule_can_fail(rule, spoil, said):
     assert complaints[0][0] is None or 0 <= complaints[0][0] < len(notebook.cells)
 
 
-def test_no_rule_is_without_a_notebook_that_breaks_it():
-    assert {rule for rule, *_ in BAD} == set(RULES)
-
-
-def test_what_cannot_be_known_is_not_complained_about():
-    """Names that the code itself binds hide what was imported, in their scope only; pictures hold no keys."""
+def test_the_letters_of_a_picture_are_no_key():
     notebook = good()
-    notebook.cells[
-        CODE
-    ].source = "from baize_nb import seeds\n\nlong = [seeds.nosuch for seeds in [1]]\nseeds = 1\nseeds.nosuch"
-    assert list(api(notebook)) == []
     html(PICTURE)(notebook)
     assert list(secrets(notebook)) == []
