@@ -107,9 +107,8 @@ class Conversation:
     def stream(self, text: str) -> Iterator[str]:
         """Return an iterator over the reply to `text`, piece by piece, as it is written.
 
-        The pieces together are the reply: no role marker, no half character, no white space around it. When the reply
-        ends, question and reply join `messages`; so they do when the caller breaks off, with what was said so far
-        (stopped before the first word, the question is forgotten).
+        The pieces together are the reply: no role marker, no half character, no white space around it. When it ends,
+        question and reply join `messages`; so they do when the caller breaks off after the first word.
         Raises CourseError at once where the message is empty or longer than the context, or where another thread (a
         second widget, say) has a reply written here: exchanges come one after the other.
         """
@@ -153,8 +152,7 @@ class Conversation:
     def load(self, path: Path | str) -> None:
         """Go on with a conversation that was saved. The settings stay those of this session.
 
-        Raises CourseError, with file and line, where the file holds no conversation of whole exchanges; this one is
-        then unchanged.
+        Raises CourseError, with file and line, for a file of anything else than whole exchanges; nothing changes then.
         """
         found = []
 
@@ -270,10 +268,9 @@ def _escape_markers(messages):
 
 
 def _prompt_ids(messages, tokenizer, preamble, closes=True):
-    """Token ids of messages in Baize's format: what training showed the model up to its next word, or to a reply's end.
+    """Token ids of messages as training showed them, up to the model's next word, or to a reply's end.
 
-    closes : whether training closed every answer with the stop token, as this course's does. The released Baize models
-             have none inside a dialogue, and their text was cut into tokens in one piece.
+    closes : False for the released Baize models: no stop token in a dialogue, whose text was cut into tokens as one.
     """
     if messages[-1]["role"] == "assistant":
         reply = encode_text(" " + messages[-1]["content"], tokenizer) + [tokenizer.eos_token_id] * closes
@@ -286,11 +283,9 @@ def _prompt_ids(messages, tokenizer, preamble, closes=True):
 class ChatSession(Conversation):
     """One conversation with one model in this process.
 
-    model, tokenizer : from models.load; bare or with a LoRA adapter.
-    adapter          : False talks to the base model under a LoRA adapter, without loading it twice.
-    context          : tokens of prompt and reply together; None takes all that the model can read.
+    model, tokenizer : from models.load; adapter: False talks to the base model under a LoRA adapter.
+    context          : None takes all that the model can read. settings : those of `Conversation`.
     closes           : False only for the released Baize models, whose training closed no answer with the stop token.
-    settings         : those of `Conversation`.
     """
 
     def __init__(self, model, tokenizer, *, adapter: bool = True, context: int | None = None, closes=True, **settings):
@@ -345,14 +340,13 @@ _SOME_WORD = r"root ::= [ \t\n]* [^ \t\n\x00] [^\x00]*"
 class EndpointSession(Conversation):
     """One conversation with a model behind an OpenAI-compatible endpoint, llama.cpp's included.
 
-    teacher   : a `teacher.Teacher`: where the endpoint is, and the model's name there.
     tokenizer : given, the model was tuned on Baize text (a merged GGUF that `teacher.Engine` serves, say): it continues
                 the prompt at /completions. The prompt goes there as token ids, so it is exactly the training text and
-                what somebody typed can't become a special token. None: any chat model, asked at /chat/completions.
+                what somebody typed can't become a special token. None: any chat model, asked at /chat/completions;
+                the size of a prompt is then estimated from its bytes, by what the endpoint counted in the last reply.
     settings  : those of `Conversation`. llama.cpp's repetition penalty counts the last 64 tokens, the prompt's too.
 
-    Without a tokenizer the size of a prompt is estimated from its bytes and, after the first reply, from what the
-    endpoint counted. Faults of the endpoint are raised as CourseError while the reply is read.
+    Faults of the endpoint are raised as CourseError while the reply is read.
     """
 
     def __init__(self, teacher, tokenizer=None, **settings):
@@ -525,9 +519,7 @@ def load_baize(name: str, folder: Path | str | None = None, dtype: str = "float1
     """Load a released Baize model as a `ChatSession`. Never run here with the real weights, which take 14 GB and more.
 
     name   : a key of RELEASED. dtype : as in models.load; "int8" halves the memory again (GPU).
-    folder : None fetches from the model hub. A folder holds the same under the last parts of the hub's names, such as
-             `llama-7b/` and `baize-lora-7B/`.
-    Raises CourseError for an unknown name, or where weights can't be read.
+    folder : instead of the model hub, one that holds the same, such as `llama-7b/` and `baize-lora-7B/`.
     """
     if name not in RELEASED:
         raise CourseError(f"There is no released Baize model {name!r}. Choose one of: {', '.join(RELEASED)}.")

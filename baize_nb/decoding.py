@@ -64,11 +64,10 @@ class CachedModel:
 
 
 def _growing_cache(config, interrupted):
-    """A cache that does not copy itself whole at each token: its layers keep room for tokens to come.
+    """A cache that does not copy itself whole at each token; each layer comes by here, so reading can end early here.
 
-    Each layer of the model comes by here, so this is also where reading can end early. Layers with a sliding window
-    (Mistral, Gemma) keep what has left the window too, or they could not go back to an earlier turn; the model's mask
-    hides it.
+    Layers with a sliding window (Mistral, Gemma) keep what has left it too, or they could not go back to an earlier
+    turn; the model's mask hides it.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -121,9 +120,9 @@ def without_lora(model, adapter: bool = True):
     """Return `model` with plain layers in place of its LoRA layers; the rest is shared with it, and it is unchanged.
 
     A LoRA layer is four small steps beside a large one, and a token waits for each of them. With `adapter` their sum is
-    a copy of the large weights (memory for those layers a second time); without it, the base layer itself, no copy.
-    Only float32 weights are summed: in half precision a small change would be rounded away. There, and on models
-    spread over devices or with other trained parts than LoRA layers, `model` comes back as it is.
+    a copy of the large weights; without it, the base layer itself. Only float32 weights are summed: in half precision
+    a small change would be rounded away. There, and on models spread over devices or with other trained parts than
+    LoRA layers, `model` comes back as it is.
     """
     if not hasattr(model, "peft_config"):
         return model
@@ -240,16 +239,15 @@ def release(text: str, stops: tuple = STOPS, ended: bool = False) -> tuple[str, 
 
 
 class StopFilter:
-    """What of a reply may be shown while it comes. `shown`: all that was; `closed`: a marker ended the reply.
-
-    stops : the markers; () for a model that knows none, whose words are all its own.
-    """
+    """What of a reply may be shown while it comes. `shown`: all that was; `closed`: a marker ended the reply."""
 
     def __init__(self, stops: tuple = STOPS):
         self.shown, self.held, self.closed, self.stops = "", "", False, stops
 
     def push(self, text: str) -> str:
         """Take new text; return the part that can be shown now."""
+        if self.closed:
+            return ""
         self.held += text
         if not self.shown:
             self.held = self.held.lstrip()  # training text has one space after the marker

@@ -117,10 +117,8 @@ class ReplyWidget:
 
 
 def mimebundle(box: widgets.Box, words: str) -> dict:
-    """Return what a notebook shows; the words are for where widgets can't be shown, such as GitHub's pages.
-
-    By hand, because the boxes of ipywidgets 7, which Colab has, know no `_repr_mimebundle_`.
-    """
+    """Return what a notebook shows; the words are for where widgets can't be shown, such as GitHub's pages."""
+    # By hand: the boxes of ipywidgets 7, which Colab has, know no `_repr_mimebundle_`.
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     return {"application/vnd.jupyter.widget-view+json": view, "text/plain": f"{words}: run this cell to use it."}
 
@@ -318,8 +316,7 @@ class ChatWidget(ReplyWidget):
 class SamplingControls:
     """Temperature, top-p, repetition penalty and length, of one session at a time; hidden until they are wanted.
 
-    `fields` : {name of the session's setting: number field}; each has a slider beside it, in `sliders`. `switch` is the
-    button that opens them: an Accordion's title can't be reached by keyboard.
+    `fields`, `sliders` : {name of the session's setting: its part}. `switch` opens them, by keyboard too.
     """
 
     def __init__(self):
