@@ -196,6 +196,13 @@ def memory_errors(remedy: str) -> Iterator[None]:
         ) from error
 
 
+def base_name(base: str) -> str:
+    """Name a base model as an adapter does: a hub id as it is, a folder by its last part, never this machine's path."""
+    if base == "embedded":
+        return f"{NAME} (embedded)"
+    return Path(base).name if Path(base).exists() else base
+
+
 def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | None = None) -> tuple:
     """Return (model, tokenizer), ready for chat: in eval mode, on the GPU if there is one, with its LoRA adapter.
 

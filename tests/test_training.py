@@ -77,7 +77,7 @@ def test_files_say_how_it_was_made_and_name_no_path_of_this_machine(trained, tmp
     notes = json.loads(manifest)
     assert notes["settings"]["learning_rate"] == TWO_EPOCHS.learning_rate and notes["run"]["threads"] == run.threads > 0
     assert notes["data"]["train"]["dialogues"] == 4
-    assert (saving.base_name(str(tmp_path)), saving.base_name("some/hub-id")) == (tmp_path.name, "some/hub-id")
+    assert (models.base_name(str(tmp_path)), models.base_name("some/hub-id")) == (tmp_path.name, "some/hub-id")
 
 
 def test_same_recipe_is_not_trained_twice_and_another_one_is_not_taken_for_it(trained, monkeypatch, capsys):

@@ -11,7 +11,6 @@ import torch
 
 from .. import common, models, profiles
 from ..common import CourseError
-from . import saving
 from .tokens import chat_template
 
 OTHERWISE = (
@@ -88,9 +87,9 @@ def _merged(adapter, base, dtype):
 
 
 def _manifest(out, command, adapter, base, **facts):
-    weights = Path(adapter or "") / saving.WEIGHTS
+    weights = Path(adapter or "") / "adapter_model.safetensors"
     sources = [weights] if weights.is_file() else []  # one from a hub is named below
-    facts |= {"base": saving.base_name(base), "adapter": adapter and Path(adapter).name}
+    facts |= {"base": models.base_name(base), "adapter": adapter and Path(adapter).name}
     common.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources=sources, **facts)
 
 

@@ -97,13 +97,6 @@ def last_checkpoint(folder: Path, wanted: dict) -> dict | None:
     return None
 
 
-def base_name(base: str) -> str:
-    """Name a base model as an adapter does: a hub id as it is, a folder by its last part, never this machine's path."""
-    if base == "embedded":
-        return f"{models.NAME} (embedded)"
-    return Path(base).name if Path(base).exists() else base
-
-
 def whole_weights(model) -> dict[str, torch.Tensor]:
     """Return {name: tensor} of what is trained. Where processes share it (FSDP), all of them have to ask for it."""
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
@@ -114,7 +107,7 @@ def save_adapter(model, out: Path, base: str, weights: dict) -> None:
     """Write the adapter (`whole_weights` as safetensors, and its config) to the folder `out`, whole or not at all."""
     then = "The last checkpoint is kept. Free some space and run this again: it goes on from there."
     with common.atomic_folder(out, "the adapter", then) as temporary:
-        model.peft_config["default"].base_model_name_or_path = base_name(base)
+        model.peft_config["default"].base_model_name_or_path = models.base_name(base)
         # "auto" would look the base model up on a hub to see whether its vocabulary grew; ours did not.
         model.save_pretrained(temporary, state_dict=weights, save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty model card; our manifest says more
