@@ -69,6 +69,10 @@ def test_files_are_measured_and_cleaned_as_one_corpus(ray, tmp_path, capfd):
     assert pooled.clean(some, tmp_path / "all", rules=()) == {}
     assert [d for p in some for d in corpus.stream(tmp_path / "all" / p.name)] == DIALOGUES[:8]
     assert "".join(capfd.readouterr()) == "", "Ray says nothing"
+    damaged = corpus.write_parquet(DIALOGUES[:5], tmp_path / "damaged.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:300] + damaged.read_bytes()[600:])
+    with pytest.raises(CourseError, match=r"^Cannot read .*damaged\.parquet"):
+        pooled.measure([paths[0], damaged])
 
 
 def under_way(path):

@@ -6,7 +6,9 @@ that may be copies. The calling process keeps the pairs of likely copies, and a 
 """
 
 import pickle
+import re
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,19 @@ PARTS = 16  # into which the bands are dealt: each has to fit into the memory of
 _FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
 
 
+@contextmanager
+def _as_course_error():
+    """Let what a task said in a CourseError through as itself: Ray wraps whatever a task raises."""
+    try:
+        yield
+    except Exception as error:
+        told = re.search(r"\bCourseError: (.+)", str(error))  # only the words of the error itself come back
+        if not told:
+            raise
+        raise CourseError(told[1]) from None
+
+
+@_as_course_error()
 def measure(paths, tokenizer=None) -> Measures:
     """Return `corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
 
@@ -49,6 +64,7 @@ def merge(parts) -> Measures:
     return whole
 
 
+@_as_course_error()
 def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
     """Do `corpus.clean` to many files as one corpus, in their order; return {rule: dialogues removed}, busiest first.
 
