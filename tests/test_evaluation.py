@@ -16,7 +16,7 @@ from smalltalk import DIALOGUES, TINY
 from baize_nb import common, evaluation, finetune, moderation, plots, selfchat, teacher
 from baize_nb.common import CourseError
 from baize_nb.evaluation import Prompt, Reply
-from baize_nb.finetune import saving
+from baize_nb.finetune import training
 from baize_nb.plots import evaluation as figures
 
 ADAPTER = common.DATA / "adapter"
@@ -109,8 +109,8 @@ def test_a_run_on_all_tokens_learns_other_tokens_and_is_measured_on_the_same(bas
     run = finetune.train(two, two, out=out, profile=profile)
     assert run.loss_before == pytest.approx(finetune.heldout_loss(model, two, tokenizer, 96), rel=1e-4)
     assert run.history[0][1] != pytest.approx(run.loss_before, rel=1e-2)
-    assert saving.finished(out, saving.recipe(two, two, "embedded", profile))
-    assert not saving.finished(out, saving.recipe(two, two, "embedded", TINY))
+    assert training.finished(out, training.recipe(two, two, "embedded", profile))
+    assert not training.finished(out, training.recipe(two, two, "embedded", TINY))
 
 
 # --- replies

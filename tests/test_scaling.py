@@ -249,11 +249,11 @@ from accelerate import state
 from accelerate.utils import DistributedType
 
 from baize_nb import profiles
-from baize_nb.finetune import saving
+from baize_nb.finetune import training
 from baize_nb.finetune.__main__ import main
 
 profiles.PROFILES["ci"] = replace(profiles.get("ci"), learning_rate=0.02, warmup_steps=0, epochs=3)
-begin, whole = state.AcceleratorState.__init__, saving.whole_weights
+begin, whole = state.AcceleratorState.__init__, training.whole_weights
 
 
 def shared(self, *args, fsdp_plugin=None, **kwargs):
@@ -269,7 +269,7 @@ def counted(model):
     return whole(model)
 
 
-state.AcceleratorState.__init__, saving.whole_weights = shared, counted
+state.AcceleratorState.__init__, training.whole_weights = shared, counted
 sys.exit(main(sys.argv[1:]))
 """
 

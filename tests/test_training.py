@@ -18,7 +18,7 @@ from smalltalk import DIALOGUES, TINY, chat, dialogue, program
 
 from baize_nb import common, corpus, finetune, models
 from baize_nb.common import CourseError
-from baize_nb.finetune import fast_lora, memory, saving, training
+from baize_nb.finetune import fast_lora, memory, training
 from baize_nb.finetune.__main__ import main
 
 SECONDS = 120  # of a machine that is busy; a process takes a tenth of it, one that hangs takes for ever
@@ -68,7 +68,7 @@ def test_recorded_losses_are_those_of_base_and_adapter(trained, base):
 
 def test_files_say_how_it_was_made_and_name_no_path_of_this_machine(trained, tmp_path):
     run = trained[0]
-    assert sorted(p.name for p in run.adapter.iterdir()) == ["adapter_config.json", saving.WEIGHTS]
+    assert sorted(p.name for p in run.adapter.iterdir()) == ["adapter_config.json", training.WEIGHTS]
     assert sorted(p.name for p in run.adapter.parent.iterdir()) == ["adapter", "adapter.manifest.json"]
     config = json.loads((run.adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == f"{models.NAME} (embedded)"
@@ -93,7 +93,7 @@ def test_same_recipe_is_not_trained_twice_and_another_one_is_not_taken_for_it(tr
         (DIALOGUES, TWO_EPOCHS, whole[:-50]),
     ):
         manifest.write_text(text)
-        assert saving.finished(run.adapter, saving.recipe(data, DIALOGUES[:2], "embedded", profile)) is None
+        assert training.finished(run.adapter, training.recipe(data, DIALOGUES[:2], "embedded", profile)) is None
     manifest.write_text(whole)
 
 
@@ -142,7 +142,7 @@ def test_interrupted_run_ends_with_the_same_bits_as_an_unbroken_one(unbroken, sm
     run = finetune.train(DIALOGUES, DIALOGUES[:2], small_base, out, TWO_EPOCHS)
     assert "Going on from" in capsys.readouterr().out
     assert (run.history, run.heldout, run.tokens) == (unbroken.history, unbroken.heldout, unbroken.tokens)
-    assert (out / saving.WEIGHTS).read_bytes() == (unbroken.adapter / saving.WEIGHTS).read_bytes()
+    assert (out / training.WEIGHTS).read_bytes() == (unbroken.adapter / training.WEIGHTS).read_bytes()
     assert not checkpoints.exists()
 
 
@@ -177,7 +177,7 @@ def test_training_in_bfloat16_teaches_the_same_and_goes_on_as_it_began(small_bas
     monkeypatch.setattr(memory, "free_cores", lambda most: most + 3)
     resumed = finetune.train(DIALOGUES, DIALOGUES[:2], small_base, tmp_path / "broken", auto)
     assert (resumed.dtype, resumed.threads) == ("bfloat16", half.threads)
-    assert (resumed.adapter / saving.WEIGHTS).read_bytes() == (half.adapter / saving.WEIGHTS).read_bytes()
+    assert (resumed.adapter / training.WEIGHTS).read_bytes() == (half.adapter / training.WEIGHTS).read_bytes()
     model, _ = models.load(small_base, adapter=resumed.adapter)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
@@ -209,10 +209,10 @@ def test_full_disk_is_said_and_leaves_what_was_there(small_base, tmp_path):
     out.mkdir()
     (out / "old").write_text("still here")
     with disk_full_after(10_000), pytest.raises(CourseError, match="Free some space"):
-        saving.save_adapter(lora, out, "embedded", saving.whole_weights(lora))
+        training.save_adapter(lora, out, "embedded", training.whole_weights(lora))
     assert [p.name for p in out.iterdir()] == ["old"]
-    saving.save_adapter(lora, out, "embedded", saving.whole_weights(lora))
-    assert not (out / "old").exists() and (out / saving.WEIGHTS).stat().st_size > 100_000
+    training.save_adapter(lora, out, "embedded", training.whole_weights(lora))
+    assert not (out / "old").exists() and (out / training.WEIGHTS).stat().st_size > 100_000
 
 
 @pytest.fixture
@@ -303,9 +303,9 @@ def test_a_killed_run_ends_with_the_same_bits_as_an_unbroken_one(command, tmp_pa
         time.sleep(rng.uniform(0, 0.01))
         process.kill()
         process.communicate()
-        assert process.returncode != 0 and not (broken / saving.WEIGHTS).exists()
+        assert process.returncode != 0 and not (broken / training.WEIGHTS).exists()
     assert "held-out loss" in finish(start([*command, broken]))
-    assert (broken / saving.WEIGHTS).read_bytes() == (whole / saving.WEIGHTS).read_bytes()
+    assert (broken / training.WEIGHTS).read_bytes() == (whole / training.WEIGHTS).read_bytes()
     assert not checkpoints.exists()
 
 
@@ -327,7 +327,7 @@ def test_two_processes_end_with_the_losses_of_one(command, small_base, tmp_path)
     from safetensors.torch import load_file
 
     # Adam makes a step of a gradient's sign: where a gradient is nothing but rounding, it may go either way.
-    found, expected = (load_file(folder / saving.WEIGHTS) for folder in (tmp_path / "two", one.adapter))
+    found, expected = (load_file(folder / training.WEIGHTS) for folder in (tmp_path / "two", one.adapter))
     apart = sum(int((tensor - expected[name]).abs().gt(1e-4).sum()) for name, tensor in found.items())
     assert found.keys() == expected.keys() and apart < 0.005 * sum(tensor.numel() for tensor in found.values())
 

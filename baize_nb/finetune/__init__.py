@@ -6,7 +6,7 @@ from .memory import Needs, needs
 from .tokens import IGNORE, collate, encode, encode_all, encode_prompt, padding_share
 
 _LATER = {
-    "Run": ".saving",
+    "Run": ".training",
     "add_lora": ".training",
     "export_gguf": ".export",
     "heldout_loss": ".training",
