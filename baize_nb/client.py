@@ -89,8 +89,8 @@ class RateLimiter:
 class Completion(NamedTuple):
     """What an endpoint answered, its thoughts left out.
 
-    finish : why it stopped: "stop"; "length" (at the token limit), "thoughts" (the same, before the first word of the
-             answer); "content_filter"; "refusal: …"; "until".
+    finish : why it stopped: "stop"; "length" (at the token limit), "thoughts" (before the first word of the answer);
+             "content_filter"; "refusal: …"; "until".
     """
 
     text: str
@@ -170,7 +170,7 @@ def read_completion(reply, worst: Tokens) -> Completion:
     text, refusal = remove_thoughts(raw).strip(), getattr(message, "refusal", None)
     if refusal and not text:
         finish = f"refusal: {' '.join(str(refusal).split())[:500]}"
-    elif finish == "length" and not text and (thoughts or raw.strip()):
+    elif finish in ("length", "stop") and not text and (thoughts or raw.strip()):
         finish = "thoughts"
     return Completion(text, finish, bill)
 

@@ -56,10 +56,10 @@ def _said(body, fields):
 _KINDS = (
     (
         "money",
-        (400, 402, 403, 429),
+        (400, 401, 402, 403, 412, 429),
         r"insufficient[_ ](?:\w+ )?(?:quota|balance|credit|fund)|exceeded_current_quota|exceeded your current quota"
         r"|billing[_ ](?:hard[_ ]limit|not[_ ]active)|budget_?exceeded|budget has been exceeded|over ?budget|exceeded"
-        r" ?budget|no credits|credits? balance|more credits|out of credits?|payment[_ ]required|spend(?:ing)?[_ ]limit"
+        r" ?budget|\bcredits\b|credit balance|payment[_ ]required|spend(?:ing)?[_ ]limit"
         r"|in arrears|account (?:is )?(?:overdue|suspended|not active)|余额不足|欠费",
     ),
     (
@@ -83,6 +83,7 @@ _KINDS = (
         r"(?:exist|found)|models?\b[^.]{0,80}(?:not found|not exist|n't exist|decommissioned|deprecated|retired"
         r"|no longer|shut down|not available)|access to (?:the )?model",
     ),
+    ("model", (500,), r"(?:could not|failed to|cannot) load model"),
     (
         "filter",
         (400, 403, 422, 451),
@@ -98,7 +99,7 @@ _KINDS = (
         "context",
         (400, 413, 422, 500),
         r"context|too (?:long|large)|too many tokens|token limit|exceed|reduce (?:the|your)|maximum (?:length|number of"
-        r" tokens)|(?:input|prompt)[^.]{0,20}length",
+        r" tokens)|tokens[^.]{0,40}must be|(?:input|prompt)[^.]{0,20}length",
     ),
 )
 _BY_STATUS = {401: "key", 402: "money", 407: "proxy", 413: "context", 451: "region"} | dict.fromkeys((404, 405), "path")
@@ -228,7 +229,9 @@ def proxy_unusable(error: Exception) -> CourseError:
 
 # ---- how long to wait ----
 
-_AGAIN = re.compile(r"(?:again|retry)\W+(?:in|after)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", re.IGNORECASE)
+_AGAIN = re.compile(
+    r"(?:(?:again|retry)\W+(?:in|after)|wait(?: for)?)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", re.IGNORECASE
+)
 
 
 def asked_pause(headers, words: str = "") -> float | None:
@@ -246,7 +249,7 @@ def asked_pause(headers, words: str = "") -> float | None:
     for name, value in headers.items():
         if "ratelimit" in name.lower() and "reset" in name.lower():
             left = headers.get(name.lower().replace("reset", "remaining"))
-            if left is not None and _seconds(left) == 0:
+            if left is None or _seconds(left) == 0:
                 resets.append(_seconds(value))
     if found := re.search(
         r"(?:again|retry)\W+(?:in|after)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", words, re.IGNORECASE

@@ -100,8 +100,9 @@ class Teacher:
         if "max_completion_tokens" in body:  # set by hand
             body.pop("max_tokens", None)
         elif self.thinks and kind == "chat":
-            # The limit holds for thoughts and answer together.
+            # The limit holds for thoughts and answer together; a stop mark might stand among the thoughts.
             body = {"reasoning_effort": "low"} | body | {"max_tokens": body["max_tokens"] + self.room}
+            body.pop("stop", None)
         if "messages" in body:
             body["messages"] = [m for m in body["messages"] if m["role"] != "system" or m["content"].strip()]
         return self._without(body)

@@ -124,6 +124,8 @@ FATAL = {
     "empty account": (402, {"message": "Insufficient Balance"}, 'no quota left.*"Insufficient Balance".*Add credit'),
     "empty account, 429": (429, {"message": "x", "code": "insufficient_quota"}, "no quota left"),
     "budget of a proxy": (400, {"message": "Budget has been exceeded! Max: 5"}, "no quota left.*Max: 5"),
+    "no credits": (403, {"message": "Your team doesn't have any credits yet"}, "no quota left"),
+    "model that can't be loaded": (500, {"message": "could not load model: no such file"}, "has no model"),
     "under 200": (200, {"message": "Insufficient credits", "code": 402}, "no quota left"),
     "unknown model": (404, {"message": "No such model", "code": "model_not_found"}, "has no model 'm'.*: gpt-a, gpt-b"),
     "unknown model, Mistral": (400, {"message": "Invalid model: m", "type": "invalid_model"}, "BAIZE_TEACHER_MODEL"),
@@ -165,6 +167,7 @@ ENDS = {  # the answer from the third request on: (status, error, the dialogue's
     "filter": (400, {"message": "filtered", "code": "content_filter"}, "content_filter"),
     "moderation": (403, FILTERED, "content_filter"),
     "context": (400, {"message": "This model's maximum context length is 4096 tokens"}, "context"),
+    "context, TGI": (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 2048"}, "context"),
     "too large": (413, {"message": "Request too large"}, "context"),
     "other": (400, {"message": "Computer says no"}, "HTTP 400: Computer says no"),
 }
@@ -273,6 +276,8 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "1m"}, None),
         ("Please try again in 7m12s.", 432),
         ("Please retry after 5 seconds", 5),
+        ("Rate limit exceeded. Please wait 40000 seconds before retrying.", 40000),
+        ({"ratelimit-reset": "30"}, 30),
         ({}, None),
     ],
 )

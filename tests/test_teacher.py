@@ -1,6 +1,7 @@
 """The teacher: which one is picked, what it says when something is wrong, and that the embedded one goes away."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -221,12 +222,11 @@ def test_a_certificate_of_ones_own_is_named_with_the_setting(tmp_path):
     context.load_cert_chain(tmp_path / "c.pem", tmp_path / "k.pem")
 
     def shake_hands(server):
-        for _ in range(9):
-            connection, _ = server.accept()
-            try:
-                context.wrap_socket(connection, server_side=True).close()
-            except OSError:
-                connection.close()
+        with contextlib.suppress(OSError):  # closed at the end
+            while True:
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(OSError):
+                    context.wrap_socket(connection, server_side=True).close()
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=shake_hands, args=(server,), daemon=True).start()
