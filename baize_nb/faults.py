@@ -251,9 +251,7 @@ def asked_pause(headers, words: str = "") -> float | None:
             left = headers.get(name.lower().replace("reset", "remaining"))
             if left is None or _seconds(left) == 0:
                 resets.append(_seconds(value))
-    if found := re.search(
-        r"(?:again|retry)\W+(?:in|after)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", words, re.IGNORECASE
-    ):
+    if found := _AGAIN.search(words):
         resets.append(_seconds(found[1]))
     return max((seconds for seconds in resets if seconds is not None), default=None)
 
