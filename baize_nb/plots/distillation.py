@@ -4,9 +4,9 @@ from . import style
 
 
 def candidates(questions: list, floor: float):
-    """Draw the scores of all candidates, a column for each question, the best questions last; the chosen one is filled.
+    """Draw each question's scores in a column, the best questions last, the chosen one filled, a line at `floor`.
 
-    questions : [(scores of its candidates, index of the chosen one or None)]; a score may be None. floor : a line.
+    questions : [(scores of its candidates, None where unread; index of the chosen one or None)].
     """
     ordered = sorted(questions, key=lambda q: max((s for s in q[0] if s is not None), default=0))
     fig, ax = style.figure(7, 3.2)

@@ -4,11 +4,7 @@ from . import style
 
 
 def cost(plans: list):
-    """Draw hours and dollars over the number of dialogues, a line for each endpoint; all scales logarithmic.
-
-    plans : a list of arithmetic.Plan, those of one endpoint in rising order of their dialogues. An endpoint that asks
-    for no dollars has no line on the right.
-    """
+    """Draw hours and dollars of each endpoint over the number of dialogues, of `Plan`s in rising order."""
     lines = {}
     for plan in plans:
         lines.setdefault(plan.endpoint, []).append(plan)
@@ -28,17 +24,14 @@ def cost(plans: list):
 
 
 def limits(plans: list):
-    """Draw the hours that each limit alone would take, endpoint by endpoint; the one that decides is marked.
-
-    plans : a list of arithmetic.Plan, of the same number of dialogues.
-    """
+    """Draw the hours that each limit alone would take in `Plan`s of one size; the one that decides is marked."""
     rows = [(plan, limit, hours) for plan in plans for limit, hours in plan.hours.items()]
     fig, ax = style.figure(7, 0.34 * len(rows) + 1)
     for place, (plan, limit, hours) in enumerate(rows):
         decides = limit == plan.limit
         # Dots: on a logarithmic scale a bar has no beginning, so its length says nothing.
-        look = {"color": style.ACCENT if decides else style.MIDDLE, "markerfacecolor": None if decides else "white"}
-        ax.plot(hours, place, "D" if decides else "o", markersize=7, **{k: v for k, v in look.items() if v})
+        tone, inside = (style.ACCENT, style.ACCENT) if decides else (style.MIDDLE, "white")
+        ax.plot(hours, place, "D" if decides else "o", markersize=7, color=tone, markerfacecolor=inside)
         words = f"{hours:,.1f} h" + "  ← decides" * decides
         ax.annotate(words, (hours, place), (8, 0), textcoords="offset points", va="center", fontsize=9)
     ax.set_yticks(range(len(rows)), [f"{plan.endpoint}: {limit}" for plan, limit, _ in rows])
@@ -54,10 +47,7 @@ def limits(plans: list):
 
 
 def space(sizes: dict, marks: dict):
-    """Draw bytes over the number of dialogues, a line for each thing that needs them; both scales logarithmic.
-
-    sizes : {what: [(dialogues, bytes)]}. marks : {name: bytes}, drawn across: what a machine has.
-    """
+    """Draw sizes : {what: [(dialogues, bytes)]}, a line each, and marks : {name: bytes} across."""
     fig, ax = style.figure(7, 3.6)
     for number, (what, points) in enumerate(sizes.items()):
         ax.plot(*zip(*points, strict=True), label=what, **style.line(number))

@@ -4,10 +4,7 @@ from . import style
 
 
 def topics(counts: dict):
-    """Draw the seven most frequent topics of each source, one panel a source, two panels a row.
-
-    counts : {source: {topic: number of seeds}}.
-    """
+    """Draw the seven most frequent topics of each source, a panel each. counts : {source: {topic: seeds}}."""
     rows = -(-len(counts) // 2)
     fig, axes = style.figure(7, 1.9 * rows, columns=2, rows=rows, sharex=True)
     for ax, (source, found) in zip(axes, counts.items(), strict=False):
@@ -24,10 +21,7 @@ def topics(counts: dict):
 
 
 def lengths(words: dict):
-    """Draw how long the seeds of each source are: a box holds the middle half, its line is the median.
-
-    words : {source: [words in each seed]}.
-    """
+    """Draw how long the seeds of each source are: a box holds the middle half. words : {source: [words]}."""
     fig, ax = style.figure(7, 0.6 + 0.5 * len(words))
     ax.boxplot(
         list(words.values()),
@@ -46,10 +40,7 @@ def lengths(words: dict):
 
 
 def shares(counts: dict):
-    """Draw how many seeds of each source every way of sampling took, as bars with their numbers.
-
-    counts : {way of sampling: {source: number of seeds}}, the same sources for each way.
-    """
+    """Draw what each way of sampling took. counts : {way: {source: seeds}}, the same sources for each way."""
     fig, ax = style.figure(7, 3)
     width = 0.8 / len(counts)
     for number, (way, found) in enumerate(counts.items()):
@@ -63,10 +54,7 @@ def shares(counts: dict):
 
 
 def overlap(names: list[str], matrix: list[list[float]]):
-    """Draw a square of shares, one row and one column a source; the darker, the more they have in common.
-
-    names : sources. matrix : one list of shares per source, in the order of `names`.
-    """
+    """Draw a square of shares, a row and a column for each source; the darker, the more in common."""
     fig, ax = style.figure(7, 0.8 + 0.55 * len(names))
     most = max(map(max, matrix))
     ax.imshow(matrix, cmap="Greys", vmin=0, vmax=most, aspect="auto")

@@ -13,10 +13,7 @@ _STOP = _LEARNED + ";font-weight:bold;border:2px solid #7c2d12"
 
 
 def tokens(texts: list[str], learned: list[bool], stop: str) -> dict:
-    """Build what a notebook shows of tokens: what is learned is underlined on orange, the stop token `stop` framed.
-
-    Colour is never the only sign: underline and frame say the same in greyscale, ⟦ and ⟧ where no HTML is shown.
-    """
+    """Build what a notebook shows of tokens: learned ones underlined (or between ⟦ ⟧), the stop token framed."""
     spans = []
     for text, learn in zip(texts, learned, strict=True):
         look = _STOP if learn and text == stop else _LEARNED if learn else _READ
@@ -108,10 +105,7 @@ class LiveLoss:
 
 
 def loss_curve(history: list, heldout: list):
-    """Draw training and held-out loss over steps.
-
-    history, heldout : [(step, loss in nats per learned token)]. Before the first step there is no history.
-    """
+    """Draw training and held-out loss over steps. history, heldout : [(step, nats per learned token)]."""
     fig, ax = style.figure(7, 3.2)
     if history:
         quiet = {**style.line(1), "linewidth": 1.0, "markersize": 3}
@@ -129,10 +123,7 @@ def loss_curve(history: list, heldout: list):
 
 
 def settings(rows: list[dict]):
-    """Draw the held-out loss of each setting, a mark per seed and a bar at their mean; the baseline's range is shaded.
-
-    rows : [{"setting", "heldout_loss", …}], as ablations.read gives them; one setting is called "baseline".
-    """
+    """Draw each setting's held-out loss, a mark per seed, a bar at the mean; the range of "baseline" is shaded."""
     losses = {}
     for row in rows:
         losses.setdefault(row["setting"], []).append(row["heldout_loss"])
@@ -152,10 +143,7 @@ def settings(rows: list[dict]):
 
 
 def kept(losses: list, shares: list):
-    """Draw the share of the update in each direction, and the held-out loss with only the first directions kept.
-
-    losses : [(directions kept, loss)], 0 for the base model. shares : [share], one per direction, largest first.
-    """
+    """Draw shares of the update, a direction each, and losses : [(directions kept, held-out loss)]."""
     fig, (left, right) = style.figure(7, 2.8, columns=2)
     left.bar(range(1, len(shares) + 1), [100 * share for share in shares], **style.bars(1))
     style.label(left, "The update's size", "direction, largest first", "share of the squared size, %")

@@ -9,35 +9,20 @@ SHARE = "corpus.cleaning.loop has a second parameter, its limit: a share from 0 
 TOO_STRICT = "an ordinary text repeats a trigram now and then: the limit must be above that."
 JUST_ABOVE = "16 % is more than 15 %: with which limit do you compare?"
 JUST_BELOW = "14 % is not more than 15 %: with which limit do you compare?"
-LOOPS = (  # (messages, user first; whether a rule must object to them; the hint for those who get it wrong)
-    (("More.", "Salt and water, salt and water, salt and water, salt and water."), True, SHARE),
+LOOPS = (  # (answer, whether a rule must object to it, the hint for those who get it wrong)
+    ("Salt and water, salt and water, salt and water, salt and water.", True, SHARE),
+    ("To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both.", True, DEFAULT),
+    ("The pump moves water, and the pump moves air. In winter the pump moves water, and is loud.", True, DEFAULT),
+    ("Ice is less dense than water, so it floats. The air inside makes it lighter still.", False, TOO_STRICT),
+    ("First boil the water, then add the rice. When it is soft, drain the water.", False, TOO_STRICT),
     (
-        ("More.", "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."),
-        True,
-        DEFAULT,
-    ),
-    (
-        ("More.", "The pump moves water, and the pump moves air. In winter the pump moves water, and is loud."),
-        True,
-        DEFAULT,
-    ),
-    (
-        ("More.", "Ice is less dense than water, so it floats. The air inside makes it lighter still."),
+        "Clean the brush in warm water. Dry it well. Clean the brush once a week, more often when you paint.",
         False,
         TOO_STRICT,
     ),
-    (("More.", "First boil the water, then add the rice. When it is soft, drain the water."), False, TOO_STRICT),
-    (
-        (
-            "More.",
-            "Clean the brush in warm water. Dry it well. Clean the brush once a week, more often when you paint.",
-        ),
-        False,
-        TOO_STRICT,
-    ),
-    (("More.", "No, no, it is not a bug."), False, TOO_STRICT),
-    (("More.", "Fill the pot with water. Later fill the pot with salt, and taste it."), True, JUST_ABOVE),
-    (("More.", "Fill the pot with water. Later fill the pot with salt, and taste it again soon."), False, JUST_BELOW),
+    ("No, no, it is not a bug.", False, TOO_STRICT),
+    ("Fill the pot with water. Later fill the pot with salt, and taste it.", True, JUST_ABOVE),
+    ("Fill the pot with water. Later fill the pot with salt, and taste it again soon.", False, JUST_BELOW),
 )
 
 
@@ -47,7 +32,8 @@ LOOPS = (  # (messages, user first; whether a rule must object to them; the hint
 )
 def strict_loop(rule):
     """Exercise 1. rule(dialogue) must object where more than 15 % of a message's trigrams repeat, and only there."""
-    _objects(rule, LOOPS, lambda said: f"{said} ({repeated_share(said):.1%} repeats)")
+    cases = [(("More.", said), bad, hint) for said, bad, hint in LOOPS]
+    _objects(rule, cases, lambda said: f"{said} ({repeated_share(said):.1%} repeats)")
 
 
 OPENING = "take the first five words of the answer, and look for them in the question."
@@ -76,8 +62,7 @@ PARROTS = (
     "any(question[i : i + 5] == answer[:5] for i in range(len(question))), if the answer has five words.",
 )
 def parrot(rule):
-    """Exercise 2. rule(dialogue) must object where an answer opens with five words that follow each other in
-    its own question, whatever their case and punctuation."""
+    """Exercise 2. rule(dialogue) must object where an answer opens with five words in a row of its own question."""
     _objects(rule, PARROTS, str)
 
 
@@ -133,8 +118,7 @@ COPIES = (  # (name, seed, answer, whether it is a copy of an earlier one, hint)
     "if any(corpus.overlap(text, other) >= 0.7 for other in kept): note the id; else: kept.append(text).",
 )
 def duplicates(answer):
-    """Exercise 3. answer(dialogues) must give the ids of the dialogues that have at least 70 % of their trigrams in
-    common (Jaccard, all messages) with an earlier one, in order."""
+    """Exercise 3. answer(dialogues) must give the ids of those with 70 % in common with an earlier one, in order."""
     hint = 'begin with an empty list and append dialogue.id; return the list at the end, like ["c", "e"].'
     found = call(answer, [_dialogue(seed, said, name=name) for name, seed, said, _, _ in COPIES], hint=hint)
     if not isinstance(found, list | tuple):

@@ -79,10 +79,7 @@ SHAPES = "x is (rows, inputs), so W is transposed: x @ W.T. So are A and B: x @ 
     "x @ W.T + sum(alpha / len(A) * (x @ A.T @ B.T) for A, B in (first, second))",
 )
 def second_forward(answer):
-    """Exercise 3. answer(x, W, first, second, alpha) → output of a layer with a frozen and a second adapter.
-
-    x : (rows, inputs) · W : (outputs, inputs) · first, second : (A, B), A (rank, inputs), B (outputs, rank).
-    """
+    """Exercise 3. answer(x, W, first, second, alpha) → output of a layer with a frozen and a second adapter."""
     import torch
 
     for ranks, alpha in (((2, 2), 2), ((2, 2), 16), ((1, 4), 8)):

@@ -13,10 +13,7 @@ ALL = "all matrices are adapted: add up what rank 1 costs for each of them."
     "budget // sum(outputs + inputs for outputs, inputs in shapes)",
 )
 def rank_for(answer):
-    """Exercise 1. answer(shapes, budget) → the largest rank whose LoRA has at most `budget` parameters.
-
-    shapes : [(outputs, inputs)] of the adapted matrices.
-    """
+    """Exercise 1. answer(shapes, budget) → the largest rank whose LoRA has at most `budget` parameters."""
     cases = (([(3, 4)], 21, 3), ([(576, 576), (192, 576)], 20_000, 10), ([(10, 10)], 19, 0), ([(8, 2)] * 5, 400, 8))
     for shapes, budget, right in cases:
         got = call(answer, shapes, budget, hint=COST)
@@ -48,10 +45,7 @@ MASKS = (  # (parts, length, input_ids, labels)
     "missing = length - len(input_ids); then add [pad_id] * missing to the one and [-100] * missing to the other.",
 )
 def loss_mask(answer):
-    """Exercise 2. answer(parts, length, pad_id) → (input_ids, labels), both padded on the right to `length`.
-
-    parts : [(ids, learn)] in order; a label is the token where learn is True, -100 elsewhere, padding included.
-    """
+    """Exercise 2. answer(parts: [(ids, learn)], length, pad_id) → (input_ids, labels), padded on the right."""
     for parts, length, ids, labels in MASKS:
         given = f"for parts={parts}, length={length}: "
         got = call(answer, parts, length, STOP, hint=SIDE_BY_SIDE)
@@ -85,10 +79,7 @@ NEVER_BA = "B @ A is as large as W: take x through A first, and what comes out o
     "x @ W.T + alpha / A.shape[0] * (x @ A.T @ B.T)",
 )
 def lora_forward(answer):
-    """Exercise 3. answer(x, W, A, B, alpha) → output of a linear layer with LoRA, B A never built.
-
-    x : (rows, inputs) · W : (outputs, inputs) · A : (rank, inputs) · B : (outputs, rank), torch tensors.
-    """
+    """Exercise 3. answer(x, W, A, B, alpha) → output of a linear layer with LoRA, B A never built."""
     import torch
 
     for rank, alpha, rows in ((1, 1, 1), (2, 16, 3), (4, 2, 2)):

@@ -71,10 +71,7 @@ MARKERS = "[Human] stands before what the user said, [AI] before what the assist
     'talk = "\\n".join(of these lines); both gaps of prompt replaced, as content of one user message, in a list.',
 )
 def human_request(answer):
-    """Exercise 3. `answer(prompt, seed_text, messages)` → the messages of the request for the human's next question.
-
-    One user message: the prompt with {seed} and {transcript} filled in, a line of the talk for each message.
-    """
+    """Exercise 3. `answer(prompt, seed_text, messages)` → the request for the next question: one user message."""
     for talk in (TALK[:2], TALK):
         got = call(answer, WORDING, "ice", [dict(message) for message in talk], hint=ONE_MESSAGE)
         lines = [f"{'[Human]' if m['role'] == 'user' else '[AI]'} {m['content']}" for m in talk]
