@@ -90,12 +90,13 @@ class Completion(NamedTuple):
     """What an endpoint answered, its thoughts left out.
 
     finish : why it stopped: "stop"; "length" (at the token limit), "thoughts" (before the first word of the answer);
-             "content_filter"; "refusal: …"; "until".
+             "content_filter"; "refusal: …"; "until". top : {token: log-probability} of the likeliest first tokens.
     """
 
     text: str
     finish: str
     usage: Tokens
+    top: dict | None = None
 
 
 # What endpoints call the reasons for an end; what is none of these, or missing, is a stop.
@@ -172,7 +173,8 @@ def read_completion(reply, worst: Tokens) -> Completion:
         finish = f"refusal: {' '.join(str(refusal).split())[:500]}"
     elif finish in ("length", "stop") and not text and (thoughts or raw.strip()):
         finish = "thoughts"
-    return Completion(text, finish, bill)
+    logprobs = getattr(getattr(choice, "logprobs", None), "content", None)
+    return Completion(text, finish, bill, logprobs and {t.token: t.logprob for t in logprobs[0].top_logprobs})
 
 
 def random_seed(id: str, number: int, attempt: int = 0) -> int:
@@ -256,7 +258,7 @@ class Sender:
                 raise
             self.reached, bill = True, reply.usage
             self.longest = max(self.longest, bill.completion)
-            self.log.write({"got": number, "id": id, "text": reply.text, "finish": reply.finish, "bill": bill})
+            self.log.write({"got": number, "id": id, **_answer_line(reply)})
             self.rate.correct(entry, sum(bill))
             return reply
         finally:
@@ -323,6 +325,11 @@ def log_path(path: str | Path) -> Path:
     return Path(path).with_name(f"{Path(path).stem}.requests.jsonl")
 
 
+def _answer_line(answer):
+    line = {"text": answer.text, "finish": answer.finish, "bill": answer.usage}
+    return line | ({"top": answer.top} if answer.top else {})
+
+
 def shorten_log(log, finished) -> tuple[Tokens, dict]:
     """Cut a log of requests, an open Journal, down to what is still of use; return (Tokens spent, {id: [Completion]}).
 
@@ -338,7 +345,7 @@ def shorten_log(log, finished) -> tuple[Tokens, dict]:
             under_way.pop(line["got"], None)
             spent.append(Tokens(*line["bill"]))
             if "text" in line and line["id"] not in finished:
-                answers[line["id"]].append(Completion(line["text"], line["finish"], spent[-1]))
+                answers[line["id"]].append(Completion(line["text"], line["finish"], spent[-1], line.get("top")))
         elif "forget" in line:
             answers.pop(line["forget"], None)
         else:
@@ -350,7 +357,7 @@ def shorten_log(log, finished) -> tuple[Tokens, dict]:
     known = [(id, answer) for id, found in answers.items() for answer in found]
     rest = spent.minus(Tokens(*map(sum, zip(Tokens(), *(answer.usage for _, answer in known), strict=True))))
     lines = [{"spent": rest}]  # no request of this run has the number 0
-    lines += [{"got": 0, "id": id, "text": a.text, "finish": a.finish, "bill": a.usage} for id, a in known]
+    lines += [{"got": 0, "id": id, **_answer_line(answer)} for id, answer in known]
     log.rewrite(lines)
     return spent, answers
 

@@ -20,12 +20,7 @@ MADE_BY = "baize_nb.distillation (notebook 07)"
 
 
 class Candidate(NamedTuple):
-    """One sampled reply.
-
-    id     : the question's id and the candidate's number, "quora-0012/3".
-    prompt : the question's id. question : its text. number : 0, 1, 2 …, also the random seed it was sampled with.
-    text   : the reply. end, tokens : as in evaluation.Reply. model : who wrote it.
-    """
+    """One sampled reply. id : "quora-0012/3", prompt and number; the number is also its random seed."""
 
     id: str
     prompt: str
@@ -42,18 +37,13 @@ def questions(dialogues, n: int, avoid=()) -> list[Seed]:
 
     avoid : texts that must not be among them, such as evaluation prompts; case and punctuation make no difference.
     """
-    taken = {_key(text) for text in avoid}
-    found = []
+    taken, found = {tuple(words(text)) for text in avoid}, []
     for dialogue in dialogues:
         text = dialogue.messages[0]["content"]
-        if _key(text) not in taken:
-            taken.add(_key(text))
+        if tuple(words(text)) not in taken:
+            taken.add(tuple(words(text)))
             found.append(Seed(dialogue.id, text, dialogue.source, dialogue.license))
     return seeds.sample(found, min(n, len(found)))
-
-
-def _key(text):
-    return " ".join(words(text))
 
 
 async def sample(
@@ -70,10 +60,10 @@ async def sample(
         replies = await evaluation.reply(teacher, prompts, path, tokenizer, budget, seed=number, **settings)
         for seed, said in zip(asked, replies, strict=True):
             about = (f"{seed.id}/{number}", seed.id, seed.text, number)
-            found.append(Candidate(*about, said.text, said.end, said.tokens, teacher.model))
+            found.append(Candidate(*about, *said[1:], teacher.model))
     counts = {"questions": len(asked), "candidates": len(found)}
-    told = {"model": teacher.model, **settings, "seed": f"0 to {times - 1}"}
-    common.write_manifest(path, MADE_BY, sources=sources, settings=told, counts=counts)
+    settings = {"model": teacher.model, **settings, "seed": f"0 to {times - 1}"}
+    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
     return found
 
 
@@ -110,36 +100,29 @@ def total(points: dict[str, float]) -> int:
     return min(100, max(1, round(sum(points.values()))))
 
 
-async def score(candidates, path, scorer="auto", judge: Teacher | None = None, trial=None, budget=None) -> list[dict]:
+async def score(candidates, path, judge: Teacher | None = None, budget=None) -> list[dict]:
     """Score all candidates: {"id", "score", "by", …}, a record for each, also written to `path`.
 
-    score  : 1 to 100, or None where a judge's answer could not be read.
-    scorer : "rules"; "judge", the endpoint `judge`; or "auto": the judge where its `trial` found it credible, else the
-             rules. By rules, a record has the `points` of each; by a judge, what it `said`.
-    budget : a client.Budget for the judge's words. They are kept in judged.jsonl beside `path`: what it was asked once
-             is not asked again.
+    score : 1 to 100, or None where a judge's answer could not be read.
+    judge : None: by the rules, and a record has the `points` of each; else what this endpoint `said`, which is kept in
+            judged.jsonl beside `path` and not asked again. budget : a Budget for that file.
     """
     path = Path(path)
-    if scorer == "judge" or (scorer == "auto" and trial and trial.credible):
+    if judge:
         pairs = [(c.question, c.text) for c in candidates]
         found = await judging.scores(judge, pairs, path.with_name("judged.jsonl"), budget=budget)
         about = [{"score": score, "by": judge.model, "said": said} for score, said in found]
-        settings = {"scorer": judge.model, "wording": judging.WORDINGS[0]}
+        settings = {"scorer": judge.model, "wording": judging.SCORING}
     else:
         points = [earned(c.question, c.text, c.end) for c in candidates]
         about = [{"score": total(found), "by": "rules", "points": found} for found in points]
         settings = {"scorer": "rules", "points": POINTS}
     records = [{"id": c.id, **told} for c, told in zip(candidates, about, strict=True)]
     common.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    read = sum(record["score"] is not None for record in records)
-    _describe(path, settings, ["candidates.jsonl"], candidates=len(records), read=read)
-    return records
-
-
-def _describe(path, settings, made_from, **counts):
-    """The manifest of a stage's file; made_from : names of earlier stages' files, which lie beside it."""
-    sources = [file for name in made_from if (file := path.with_name(name)).is_file()]
+    counts = {"candidates": len(records), "read": sum(record["score"] is not None for record in records)}
+    sources = [file for file in [path.with_name("candidates.jsonl")] if file.is_file()]
     common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
+    return records
 
 
 # ---- the best of each question, as a corpus to train on ----
@@ -181,5 +164,6 @@ def write_chosen(choice: Choice, path, floor: float = FLOOR) -> Path:
     corpus.write(choice.dialogues, path)
     settings = {"floor": floor, "strategies": sorted({d.strategy for d in choice.dialogues})}
     counts = {"chosen": len(choice.dialogues), "left_out": len(choice.left_out)}
-    _describe(path, settings, ["candidates.jsonl", "scores.jsonl"], **counts)
+    sources = [file for name in ("candidates.jsonl", "scores.jsonl") if (file := path.with_name(name)).is_file()]
+    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
     return path

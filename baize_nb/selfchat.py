@@ -129,7 +129,7 @@ async def two_role(asker, seed, settings):
 async def transcript_request(asker, seed, settings):
     """Make (messages, end) by one request for the whole dialogue, then parsed. Baize's first version worked so."""
     messages, room = transcript_messages(seed, settings)
-    text, finish, _ = await asker.chat(messages, room)
+    text, finish, *_ = await asker.chat(messages, room)
     return read_transcript(text, finish, settings)
 
 
@@ -170,7 +170,7 @@ async def _take_turns(asker, seed, settings, ask):
     messages = [{"role": "user", "content": transcript.escape(seed.text)}]
     while True:
         try:
-            answer, finish, _ = await asker.chat(system + messages, settings.answer_tokens)
+            answer, finish, *_ = await asker.chat(system + messages, settings.answer_tokens)
             if finish == "length":
                 answer = whole_sentences(answer)
                 asker.usage["trimmed"] = asker.usage.get("trimmed", 0) + 1
@@ -179,7 +179,7 @@ async def _take_turns(asker, seed, settings, ask):
             messages.append({"role": "assistant", "content": answer})
             if len(messages) == 2 * settings.max_turns:
                 return messages, "max_turns"
-            said, finish, _ = await ask(system, messages)
+            said, finish, *_ = await ask(system, messages)
             question, end = next_question(said, finish, messages)
         except (openai.APIError, Faulty) as error:
             kind, whole = kind_of(error), messages[: len(messages) // 2 * 2]

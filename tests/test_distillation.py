@@ -13,7 +13,6 @@ from smalltalk import DIALOGUES, TINY
 
 from baize_nb import common, corpus, distillation, evaluation, finetune, models, teacher
 from baize_nb.distillation import FLOOR, Candidate
-from baize_nb.judging import Trial
 from baize_nb.plots import distillation as figures
 from baize_nb.seeds import Seed
 from baize_nb.text import words
@@ -75,31 +74,24 @@ def test_points_stay_within_their_bounds_for_any_text(question, reply, end):
         assert distillation.total(points) == 1
 
 
-def test_auto_takes_the_judge_that_passed_its_trial_and_the_rules_otherwise(tmp_path):
+def test_a_judge_scores_where_one_is_given_and_the_rules_otherwise(tmp_path):
     rivals, seen, path = [candidate("q", 0), candidate("q", 1, "No.")], [], tmp_path / "scores.jsonl"
-
-    def trial(own):
-        return Trial([{"question": "?", "kind": k, "wording": 0, "score": s} for k, s in (("own", own), ("echo", 20))])
 
     async def answer(_, body):
         seen.append(body["messages"][-1]["content"])
         return Answer(completion("77" if "scatters" in seen[-1] else "well, 12"))
 
-    def score(trial=None):
-        return asyncio.run(distillation.score(rivals, path, "auto", judge, trial))
-
     with serving(answer) as url:
         judge = teacher.Teacher(url, "m")
-        by_judge = score(trial(90))
-        assert score(trial(90)) == by_judge and len(seen) == 2
-        by_rules = score(trial(20))
-        assert len(seen) == 2
+        by_judge = asyncio.run(distillation.score(rivals, path, judge))
+        assert asyncio.run(distillation.score(rivals, path, judge)) == by_judge and len(seen) == 2
     assert by_judge == [
         {"id": "q/0", "score": 77, "by": "m", "said": "77"},
         {"id": "q/1", "score": None, "by": "m", "said": "well, 12"},
     ]
+    by_rules = asyncio.run(distillation.score(rivals, path))
     assert [record["by"] for record in by_rules] == ["rules"] * 2 and by_rules[0]["score"] > by_rules[1]["score"]
-    assert by_rules == score() == list(common.read_jsonl(path))
+    assert by_rules == list(common.read_jsonl(path))
     assert corpus.read_manifest(path)["settings"]["points"] == distillation.POINTS
 
 

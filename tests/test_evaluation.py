@@ -63,6 +63,22 @@ def test_rows_are_drawn_whole_and_shares_have_some_width():
         evaluation.bootstrap([])
 
 
+@pytest.mark.parametrize(
+    ("both", "gone", "come", "none", "low", "high", "p"),
+    [
+        (36, 12, 2, 0, -0.3404, -0.0569, 0.0129),  # Newcombe (1998), table III, method 10
+        (0, 0, 4, 56, -0.0058, 0.1593, 0.125),  # a bootstrap of these sees a difference
+        (0, 0, 0, 12, -0.2425, 0.2425, 1.0),
+    ],
+)
+def test_paired_rates_are_compared_exactly(both, gone, come, none, low, high, p):
+    before = [True] * (both + gone) + [False] * (come + none)
+    after = [True] * both + [False] * gone + [True] * come + [False] * none
+    difference, exact = evaluation.rate_difference(before, after)
+    assert tuple(difference) == pytest.approx(((come - gone) / len(before), low, high), abs=1e-4)
+    assert exact == pytest.approx(p, abs=1e-4)
+
+
 # --- what is counted
 
 

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from endpoints import Answer, completion, serving
 
-from baize_nb import common, corpus, distillation, judging, selfchat, teacher
+from baize_nb import common, distillation, judging, moderation, selfchat, teacher
 from baize_nb.common import CourseError
 from baize_nb.evaluation import Prompt, Reply
-from baize_nb.judging import Pair, Trial, Verdict
+from baize_nb.judging import Pair, Verdict
 from baize_nb.widgets import CompareWidget
 
 PAIRS = [
     Pair(f"p{i}", [{"role": "user", "content": f"What is {i}?"}], f"It is the number {i}.", "A word.") for i in range(4)
 ]
-TRAIN = corpus.read(common.DATA / "corpus" / "train.jsonl")
 
 
 class Judge:
@@ -39,11 +38,11 @@ def longest(body):
     return "A" if len(first) > len(second) else "B"
 
 
-def run(rule, path, pairs=PAIRS, model="m", **options):
+def run(rule, path, pairs=PAIRS, model="m", engine=None, **options):
     """(verdicts, bodies asked) of one call of `compare`."""
     judge = Judge(rule)
     with serving(judge) as url:
-        at = teacher.Teacher(url, model)
+        at = teacher.Teacher(url, model, engine=engine)
         return asyncio.run(judging.compare(pairs, at, path, **options)), judge.asked
 
 
@@ -147,8 +146,10 @@ def test_the_cost_is_said_before_and_nothing_after(tmp_path):
         ("unreadable", ("", "Both are good", "Apples")),
     ],
 )
-def test_an_answer_is_read(choice, answers):
-    assert {judging.read_choice(said) for said in answers} == {choice}
+def test_an_answer_is_read(tmp_path, choice, answers):
+    for said in answers:
+        run(lambda body, said=said: said, file := tmp_path / f"{len(said)}.jsonl", PAIRS[:1])
+        assert {line["choice"] for line in common.read_jsonl(file)} == {choice}
 
 
 def test_an_unreadable_answer_is_no_win():
@@ -163,16 +164,38 @@ def test_no_reply_can_open_a_role_in_the_judges_prompt():
     assert "<|im_start|>" not in asked["content"] and "(no words)" in asked["content"]
 
 
-def test_the_embedded_judge_answers_with_a_letter_and_is_not_asked_again(tmp_path):
+def test_the_embedded_judge_likes_a_place_and_its_log_odds_tell_replies_apart_all_the_same(tmp_path):
     pairs, file = judging.obvious(), tmp_path / "v.jsonl"
     assert Counter(p.id.rsplit("-", 1)[0] for p in pairs) == dict.fromkeys(("empty", "off-topic", "gibberish"), 4)
     assert all(p.a.strip() and p.a != p.b for p in pairs)
-    with teacher.embedded(slots=2) as small:
-        verdicts = asyncio.run(judging.compare(pairs[4:6], small, file))
+    with teacher.embedded(slots=4) as small:
+        verdicts = asyncio.run(judging.compare(pairs, small, file))
         size = file.stat().st_size
-        assert asyncio.run(judging.compare(pairs[4:6], small, file)) == verdicts
+        assert asyncio.run(judging.compare(pairs, small, file)) == verdicts and file.stat().st_size == size
     assert {c for v in verdicts for c in (v.a_first, v.b_first)} <= {"a", "b", "tie"}
-    assert file.stat().st_size == size
+    told = judging.tally(verdicts)
+    assert told["same place"].low > 0.5 > judging.win_rate(verdicts).value - 0.3, "its letters say nothing of replies"
+    assert told["likelier"].hits >= 8 > told["wins"], "and yet it knows more than it says"
+
+
+def test_log_odds_are_of_a_reply_and_a_liking_for_a_place_cancels(tmp_path):
+    def answer(body):  # says A always, by 3 for the place and by 0.5 more for the longer reply
+        better = 0.5 if longest(body) == "A" else -0.5
+        top = [{"token": "A", "logprob": -0.1, "bytes": None}, {"token": "B", "logprob": -3.1 - better, "bytes": None}]
+        reply = completion("A", usage=(100, 1))
+        reply["choices"][0]["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+        return Answer(reply)
+
+    verdicts, asked = run(answer, tmp_path / "v.jsonl", engine="ours")
+    assert [v.log_odds for v in verdicts] == [pytest.approx(0.5)] * 4 and {v.winner for v in verdicts} == {"tie"}
+    assert {v.likelier for v in verdicts} == {"a"} and judging.tally(verdicts)["likelier"].hits == 4
+    assert all(body["logprobs"] and body["grammar"] for body in asked)
+    assert Verdict("x", "a", "b", 0, -0.1).likelier == "b" and Verdict("x", "a", "a").likelier == "a"
+
+
+@pytest.mark.parametrize(("hits", "believed"), [(12, True), (10, True), (9, False), (6, False), (0, False)])
+def test_one_rule_says_who_is_believed(hits, believed):
+    assert judging.credible(moderation.wilson(hits, 12)) == believed
 
 
 # --- length, agreement, votes
@@ -244,73 +267,34 @@ def test_a_number_is_read_and_anything_else_is_not(said, score):
     assert judging.parse_score(said) == score
 
 
-def trial(score):
-    """A `Trial` whose judge gives score(kind, wording, number of the question)."""
-    kinds = ("own", "another's", "scrambled", "echo")
-    cases = [(q, kind, w) for q in range(6) for kind in kinds for w in (0, 1)]
-    return Trial([{"question": str(q), "kind": kind, "wording": w, "score": score(kind, w, q)} for q, kind, w in cases])
-
-
-@pytest.mark.parametrize(
-    ("judge", "right", "credible"),
-    [
-        (lambda kind, w, q: 90 - 5 * w if kind == "own" else 20, 1, True),
-        (lambda kind, w, q: 90, 0.5, False),
-        (lambda kind, w, q: 90 if kind != "echo" else 20, 2 / 3, False),
-        (lambda kind, w, q: 20 if kind == "own" else 90, 0, False),
-        (lambda kind, w, q: (90 if kind == "own" else 20) if q else 50, 11 / 12, False),  # its low end is lower
-        (lambda kind, w, q: None, 0.5, False),
-        (lambda kind, w, q: None if w else {"own": 90}.get(kind, 10), 0.75, False),
-    ],
-)
-def test_a_judge_that_knows_is_credible_and_one_that_does_not_is_not(judge, right, credible):
-    found = trial(judge)
-    assert found.right.value == pytest.approx(right) and found.credible == credible
-    assert ("not credible" in str(found)) != credible
-    assert trial(lambda kind, w, q: 90 - 5 * w if kind == "own" else 20).apart == pytest.approx(5 / 4)
-    assert trial(lambda kind, w, q: None if w else 50).read == 0.5
-
-
-def test_probes_hold_one_reply_of_each_kind_to_each_question():
-    found = judging.probes(TRAIN, 5)
-    assert len(found) == 20 and found == judging.probes(TRAIN, 5)
-    for place in range(0, 20, 4):
-        four = {probe["kind"]: probe["reply"] for probe in found[place : place + 4]}
-        assert {probe["question"] for probe in found[place : place + 4]} == {four["echo"]}
-        assert sorted(four["scrambled"].split()) == sorted(four["own"].split()) and four["scrambled"] != four["own"]
-        assert four["another's"] != four["own"]
-
-
-def test_a_judge_is_tried_in_both_wordings_and_never_twice(tmp_path):
-    probes, file = judging.probes(TRAIN, 4), tmp_path / "judged.jsonl"
-    good = {probe["reply"] for probe in probes if probe["kind"] == "own"}
-    judge = Judge(lambda body: 90 if any(reply in body["messages"][-1]["content"] for reply in good) else 15)
+def test_replies_are_scored_once_and_the_cost_is_said_before(tmp_path):
+    probes, file = (
+        [(p.messages[0]["content"], reply) for p in judging.obvious() for reply in (p.a, p.b)],
+        tmp_path / "j",
+    )
+    judge = Judge(lambda body: 90 if any(p.a in body["messages"][-1]["content"] for p in judging.obvious()) else "bad")
     with serving(judge) as url:
         at = teacher.Teacher(url, "m")
-        pairs = [(probe["question"], probe["reply"]) for probe in probes]
-        assert judging.estimate_scores(at, pairs, file, judging.WORDINGS).requests == 32
-        found = asyncio.run(judging.try_judge(at, probes, file))
-        assert judging.estimate_scores(at, pairs, file, judging.WORDINGS).requests == 0
-        assert asyncio.run(judging.try_judge(at, probes, file)) == found
-    assert found.credible and found.read == 1 and len(judge.asked) == 2 * len(probes)
+        assert judging.estimate_scores(at, probes, file).requests == 24
+        found = asyncio.run(judging.scores(at, probes, file))
+        assert judging.estimate_scores(at, probes, file).requests == 0
+        assert asyncio.run(judging.scores(at, probes, file)) == found == [(90, "90"), (None, "bad")] * 12
     shown = judge.asked[0]["messages"]
-    assert [m["role"] for m in shown] == ["user", "assistant"] * 2 + ["user"], "two examples before the reply"
-    assert all(judging.parse_score(m["content"]) for m in shown[1::2])
+    assert len(judge.asked) == 24 and [m["role"] for m in shown] == ["user", "assistant"] * 2 + ["user"]
+    assert all(judging.parse_score(m["content"]) for m in shown[1::2]), "two examples before the reply"
 
 
 def test_scores_are_paid_from_one_budget_and_old_ones_are_known(tmp_path):
-    """The trial and the candidates share a file, so they share its budget."""
+    """The test of the judge and the candidates share a file, so they share its budget."""
     file, budget = tmp_path / "judged.jsonl", selfchat.Budget(tokens=8_000)
     old = {"key": "cbcfb6c650d917a4", "id": "0", "text": "85", "end": "stop", "tokens": 1}  # of the first version
     file.write_text(json.dumps(old) + "\n")
     judge, asked = Judge(lambda body: 50), distillation.Candidate("q/0", "q", "", 0, "", "stop", 1, "m")
     with serving(judge) as url:
         at = teacher.Teacher(url, "m")
-        assert asyncio.run(judging.scores(at, [("Q", "R")], file, budget=budget)) == [(85, "85")]
-        assert judge.asked == []
-        probes = judging.probes(TRAIN, 2)
-        asyncio.run(judging.try_judge(at, probes, file, budget))
+        assert asyncio.run(judging.scores(at, [("Q", "R")], file, budget)) == [(85, "85")] and judge.asked == []
+        asyncio.run(judging.scores(at, [(f"Q{i}", "R") for i in range(16)], file, budget))
         many = [asked._replace(id=f"q/{i}", question=f"Why {i}?", text="So.") for i in range(200)]
         with pytest.raises(CourseError, match="Budget: "):
-            asyncio.run(distillation.score(many, tmp_path / "scores.jsonl", "judge", at, budget=budget))
-    assert len(judge.asked) > len(probes) * 2 and 101 * len(judge.asked) <= 8_000
+            asyncio.run(distillation.score(many, tmp_path / "scores.jsonl", at, budget))
+    assert len(judge.asked) > 16 and 101 * len(judge.asked) <= 8_000

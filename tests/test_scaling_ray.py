@@ -68,11 +68,11 @@ def test_files_are_measured_and_cleaned_as_one_corpus(ray, tmp_path, capfd):
     some = in_files(DIALOGUES[:8], tmp_path / "some", 2)
     assert pooled.clean(some, tmp_path / "all", rules=()) == {}
     assert [d for p in some for d in corpus.stream(tmp_path / "all" / p.name)] == DIALOGUES[:8]
+    paths[1].write_bytes(paths[1].read_bytes()[:500])
+    for do in (lambda: pooled.measure(paths), lambda: pooled.clean(paths, tmp_path / "out")):
+        with pytest.raises(CourseError, match=r"00001\.parquet: a damaged parquet file .* Fetch it again"):
+            do()
     assert "".join(capfd.readouterr()) == "", "Ray says nothing"
-    damaged = corpus.write_parquet(DIALOGUES[:5], tmp_path / "damaged.parquet")
-    damaged.write_bytes(damaged.read_bytes()[:300] + damaged.read_bytes()[600:])
-    with pytest.raises(CourseError, match=r"^Cannot read .*damaged\.parquet"):
-        pooled.measure([paths[0], damaged])
 
 
 def under_way(path):
@@ -140,4 +140,10 @@ def test_a_shard_that_is_stopped_says_why_and_is_taken_up_again(ray, engine, tmp
     with pytest.raises(CourseError, match=r"1 of 1 shards are not finished; 00000: Budget: .* Run this again"):
         shards.generate(tmp_path, model, settings=SHORT, budget=selfchat.Budget(tokens=10))
     assert shards.left(tmp_path) == ["00000"]
+    seeds_file = shards.seeds_path(tmp_path, "00000")
+    whole = seeds_file.read_bytes()
+    seeds_file.write_bytes(whole[:100])
+    with pytest.raises(CourseError, match=r"00000: .*00000\.parquet: not a Parquet file"):
+        shards.generate(tmp_path, model, settings=SHORT)
+    seeds_file.write_bytes(whole)
     assert shards.generate(tmp_path, model, settings=SHORT).shards == 1

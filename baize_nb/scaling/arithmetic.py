@@ -1,8 +1,4 @@
-"""What a corpus will take before it is made: requests, tokens, hours, dollars, bytes, and which limit bites first.
-
-What is multiplied here is either measured on a corpus (`per_dialogue`) or a parameter with a name (`Endpoint`): look
-up yours.
-"""
+"""What a corpus will take before it is made: requests, tokens, hours, dollars, bytes, and which limit bites first."""
 
 import math
 from dataclasses import dataclass
@@ -10,9 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (benchmarks/README.md)
-# What the search for near duplicates keeps of a dialogue, by the same page: 1,150,000 streamed took 3.19 GB, 115,000 of
-# them 0.44 GB. A sketch alone is 256 bytes; what finds equal ones is the rest.
-SEARCH_BYTES = 2_700
+SEARCH_BYTES = 2_700  # of it that the search for near duplicates keeps: 1,150,000 streamed took 3.19 GB (same page)
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ def per_dialogue(dialogues) -> PerDialogue:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What an endpoint allows and asks for. None: no such limit.
+    """What an endpoint allows and asks for; None: no such limit. Look up yours.
 
     price              : dollars per million tokens (read, written). dollars_per_hour : rent of the machine it runs on.
     written_per_second : tokens that it writes for all requests together. tokens_per_minute : in and out.
@@ -70,7 +64,7 @@ class Plan:
 
     @property
     def longest(self) -> float:
-        """Hours until the last dialogue, where nothing but the limits costs time."""
+        """Hours until the last dialogue."""
         return self.hours[self.limit]
 
 
@@ -122,6 +116,6 @@ def duration(hours: float) -> str:
 
 
 def space(dialogues: int, per: PerDialogue) -> dict[str, float]:
-    """Return {what: bytes} that so many dialogues take: on the disk, as objects in memory, streamed."""
+    """Return {what: bytes} that so many dialogues take."""
     sizes = {"JSON lines, on disk": per.bytes, "objects, in memory": OBJECT_BYTES, "streamed, in memory": SEARCH_BYTES}
     return {what: dialogues * size for what, size in sizes.items()}

@@ -1,11 +1,9 @@
-"""A small Ray cluster on this machine: quiet, in a folder of its own, and gone afterwards.
-
-What runs on Ray (shards.py, pooled.py) runs on whatever cluster this process is connected to. On a real one, leave
-`local` out and call `ray.init(address="auto")` on its head node: nothing else changes.
-"""
+"""A small Ray cluster on this machine: quiet, in a folder of its own, and gone afterwards. On a real cluster leave
+`local` out and call `ray.init(address="auto")` on its head node: what runs on it (shards.py, pooled.py) is the same."""
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -16,11 +14,10 @@ from ..common import CourseError
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # of what Ray prints about its workers, nothing: what matters raises
 }
-INSTALL = 'pip install "baize-nb[scale]", in a clone: pip install -c constraints.txt -e ".[scale]"'
 
 
 def available() -> bool:
@@ -31,7 +28,10 @@ def available() -> bool:
 def need():
     """Return the module `ray`, with its data part. Raises CourseError where it is not installed."""
     if not available():
-        raise CourseError(f"This part needs Ray, which is not installed here. Install it: {INSTALL}")
+        raise CourseError(
+            'This part needs Ray, which is not installed here. Install it: pip install "baize-nb[scale]", in a clone: '
+            'pip install -c constraints.txt -e ".[scale]"'
+        )
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
     import ray.data
@@ -41,11 +41,7 @@ def need():
 
 @contextmanager
 def local(workers: int = 2):
-    """Run a Ray cluster on this machine as long as the block lasts; yields the module `ray`.
-
-    workers : tasks at a time, one processor each. Its files lie in a temporary folder, which is removed at the end.
-    Raises CourseError where Ray is not installed.
-    """
+    """Run a Ray cluster with so many tasks at a time as long as the block lasts; yields the module `ray`."""
     ray = need()
     # /tmp itself: the sockets' paths may have 104 characters on macOS, whose own temporary folder uses up half of it.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.name == "posix" else None)
@@ -68,3 +64,15 @@ def local(workers: int = 2):
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def telling_faults():
+    """Raise the CourseError of a task as it is. Ray hands on the text of its traceback, and no exception."""
+    try:
+        yield
+    except Exception as error:
+        said = re.findall(r"CourseError: (.+)", str(error))
+        if not said:
+            raise
+        raise CourseError(said[-1]) from None

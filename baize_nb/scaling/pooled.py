@@ -1,59 +1,39 @@
 """Statistics and cleaning of a corpus in many files as Ray Data: the functions of `corpus`, called on parts, with the
-results that one machine has.
-
-A file is read where it is needed. Between machines travel counts, sketches (256 bytes a dialogue) and the dialogues
-that may be copies. The calling process keeps the pairs of likely copies, and a line for each dialogue removed.
-"""
+results that one machine has. Between machines travel counts, sketches (256 bytes a dialogue) and likely copies."""
 
 import pickle
-import re
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from .. import common, corpus
 from ..common import CourseError
-from ..corpus import Measures
 from . import cluster
 
 PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
 _FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
 
 
-@contextmanager
-def _as_course_error():
-    """Let what a task said in a CourseError through as itself: Ray wraps whatever a task raises."""
-    try:
-        yield
-    except Exception as error:
-        told = re.search(r"\bCourseError: (.+)", str(error))  # only the words of the error itself come back
-        if not told:
-            raise
-        raise CourseError(told[1]) from None
-
-
-@_as_course_error()
-def measure(paths, tokenizer=None) -> Measures:
+def measure(paths, tokenizer=None) -> corpus.Measures:
     """Return `corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
 
     paths : files that `corpus.stream` reads, on a disk that all machines see. The vocabulary's growth depends on which
     words all files before had, so no file can count it for itself. Raises CourseError for a record that is no dialogue.
     """
-    ray = cluster.need()
-    rows = _files(ray, paths).map(_measure, fn_kwargs={"tokenizer": tokenizer}, num_cpus=1).take_all()
+
+    def count(row):
+        counted = corpus.measure([dialogue for _, dialogue in _dialogues(row)], tokenizer)
+        return {"file": row["file"], "measures": pickle.dumps(counted)}
+
+    with cluster.telling_faults():
+        rows = _files(paths).map(count, num_cpus=1).take_all()
     return merge([pickle.loads(row["measures"]) for row in sorted(rows, key=lambda row: row["file"])])
 
 
-def _measure(row, tokenizer):
-    measures = corpus.measure([dialogue for _, dialogue in _dialogues(row)], tokenizer)
-    return {"file": row["file"], "measures": pickle.dumps(measures)}
-
-
-def merge(parts) -> Measures:
+def merge(parts) -> corpus.Measures:
     """Return one `Measures` of several, in their order: everything in it is a sum."""
-    whole = Measures(all(part.with_tokens for part in parts))
+    whole = corpus.Measures(all(part.with_tokens for part in parts))
     for part in parts:
         for mine, more in ((whole.sides, part.sides), (whole.by_turn, part.by_turn)):
             mine |= {key: mine.get(key, Counter()) + side for key, side in more.items()}
@@ -64,83 +44,76 @@ def merge(parts) -> Measures:
     return whole
 
 
-@_as_course_error()
 def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
     """Do `corpus.clean` to many files as one corpus, in their order; return {rule: dialogues removed}, busiest first.
 
-    out : folder for `<name>.parquet`, what is kept of each file, and `<name>.removed.jsonl`, what is not, and why.
+    out   : folder for `<name>.parquet`, what is kept of each file, and `<name>.removed.jsonl`, what is not, and why.
     rules : as for `corpus.clean`, which decides here as well: about each dialogue in its file, and about the copies
     among those that may be copies of each other.
     """
-    ray = cluster.need()
-    files = _files(ray, paths)
-    looked = files.flat_map(_look, fn_kwargs={"rules": rules}, num_cpus=1).materialize()
-    removed = {row["place"]: (row["rule"], row["why"]) for row in looked.iter_rows() if row["rule"]}
-    removed |= _copies(files, looked)
-    files.map(_write, fn_kwargs={"out": str(Path(out).absolute()), "removed": removed}, num_cpus=1).materialize()
+    out = Path(out).absolute()
+
+    def look(row):
+        """A row for each dialogue: the rule that removes it and why, or "" and its sketch."""
+        placed = list(_dialogues(row))
+        cleaned = corpus.clean([d for _, d in placed], rules, duplicates=None)
+        against = {id(r.dialogue): (r.rule, r.why) for r in cleaned.removed}
+        bands, rows = iter(corpus.sketch(cleaned.kept).view("int64").tolist()), []
+        for place, dialogue in placed:
+            rule, why = against.get(id(dialogue), ("", ""))
+            rows.append({"place": place, "rule": rule, "why": why, "bands": [] if rule else next(bands)})
+        return rows
+
+    def deal(batch):
+        """A row for each band of each sketch, dealt by the band: equal ones get into the same part."""
+        there = [i for i, bands in enumerate(batch["bands"]) if len(bands)]
+        bands = np.array([batch["bands"][i] for i in there], np.int64).reshape(len(there), -1)
+        places = np.repeat(batch["place"][there], bands.shape[1])
+        return {"part": bands.ravel() % PARTS, "band": bands.ravel(), "place": places}
+
+    def neighbours(part):
+        """Pairs of neighbours among the dialogues that have a band in common: enough to link all of them."""
+        order = np.lexsort((part["place"], part["band"]))
+        band, place = part["band"][order], part["place"][order]
+        same = np.flatnonzero(band[1:] == band[:-1])
+        return {"one": place[same], "other": place[same + 1]}
+
+    def fetch(row):
+        placed = _dialogues(row)
+        return [{"group": groups[p], "place": p, "dialogue": d.to_json()} for p, d in placed if p in groups]
+
+    def decide(group):
+        """What `corpus.clean` says about a group, in the order of the corpus: whom it compares are all in it."""
+        order = np.argsort(group["place"])
+        dialogues = [corpus.Dialogue.from_json(group["dialogue"][i]) for i in order]
+        gone = {id(r.dialogue): r for r in corpus.clean(dialogues, ()).removed}
+        said = {name: [getattr(gone.get(id(d)), name, "") for d in dialogues] for name in ("rule", "why")}
+        return {"place": group["place"][order], **{name: np.array(texts, object) for name, texts in said.items()}}
+
+    def write(row):
+        kept, aside, stem = [], [], Path(row["path"]).stem
+        for place, dialogue in _dialogues(row):
+            if place in removed:
+                aside.append(corpus.Removed(dialogue, *removed[place]))
+            else:
+                kept.append(dialogue)
+        corpus.write_removed(aside, out / f"{stem}.removed.jsonl")
+        corpus.write_parquet(kept, out / f"{stem}.parquet")
+        return {"file": row["file"]}
+
+    with cluster.telling_faults():
+        files = _files(paths)
+        looked = files.flat_map(look, num_cpus=1).materialize()
+        removed = {row["place"]: (row["rule"], row["why"]) for row in looked.iter_rows() if row["rule"]}
+        dealt = looked.map_batches(deal, batch_format="numpy").groupby("part", num_partitions=PARTS)
+        pairs = dealt.map_groups(neighbours, batch_format="numpy").take_all()
+        groups = connected([(row["one"], row["other"]) for row in pairs])
+        if groups:
+            candidates = files.flat_map(fetch, num_cpus=1).groupby("group", num_partitions=PARTS)
+            decided = candidates.map_groups(decide, batch_format="numpy").take_all()
+            removed |= {row["place"]: (row["rule"], row["why"]) for row in decided if row["rule"]}
+        files.map(write, num_cpus=1).materialize()
     return dict(Counter(rule for rule, _ in removed.values()).most_common())
-
-
-def _files(ray, paths):
-    """A dataset with a row and a block for each file."""
-    paths = [Path(path).absolute() for path in paths]
-    if len({path.stem for path in paths}) < len(paths) or not paths:
-        raise CourseError("Give one file or more, each with a name of its own: results are named after them.")
-    rows = [{"file": number, "path": str(path)} for number, path in enumerate(paths)]
-    return ray.data.from_items(rows, override_num_blocks=len(rows))
-
-
-def _dialogues(row):
-    """(place, Dialogue) of each dialogue of a file."""
-    stream = corpus.stream(row["path"], aside=False)
-    yield from ((row["file"] * _FILE + number, dialogue) for number, dialogue in enumerate(stream))
-    if stream.unreadable:
-        first = stream.unreadable[0]
-        raise CourseError(
-            f"{common.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
-            f"{first.where}: {first.reason}. Read that file with corpus.load, which sets them aside."
-        )
-
-
-def _look(row, rules):
-    """A row for each dialogue of a file: the rule that removes it and why, or "" and its sketch."""
-    placed = list(_dialogues(row))
-    verdicts = corpus.clean([d for _, d in placed], rules, duplicates=None)
-    against = {id(r.dialogue): (r.rule, r.why) for r in verdicts.removed}
-    bands = iter(corpus.sketch(verdicts.kept).view("int64").tolist())
-    rows = []
-    for place, dialogue in placed:
-        rule, why = against.get(id(dialogue), ("", ""))
-        rows.append({"place": place, "rule": rule, "why": why, "bands": [] if rule else next(bands)})
-    return rows
-
-
-def _copies(files, looked):
-    """{place: (rule, why)} of the copies. Who may be a copy of whom is told by a band that two sketches share."""
-    bands = looked.map_batches(_deal, batch_format="numpy")
-    pairs = bands.groupby("part", num_partitions=PARTS).map_groups(_neighbours, batch_format="numpy").take_all()
-    groups = connected([(row["one"], row["other"]) for row in pairs])
-    if not groups:
-        return {}
-    candidates = files.flat_map(_fetch, fn_kwargs={"groups": groups}, num_cpus=1)
-    decided = candidates.groupby("group", num_partitions=PARTS).map_groups(_decide, batch_format="numpy").take_all()
-    return {row["place"]: (row["rule"], row["why"]) for row in decided if row["rule"]}
-
-
-def _deal(batch):
-    """A row for each band of each sketch, dealt by the band: equal ones get into the same part."""
-    there = [i for i, bands in enumerate(batch["bands"]) if len(bands)]
-    bands = np.array([batch["bands"][i] for i in there], np.int64).reshape(len(there), -1)
-    places = np.repeat(batch["place"][there], bands.shape[1])
-    return {"part": bands.ravel() % PARTS, "band": bands.ravel(), "place": places}
-
-
-def _neighbours(part):
-    """Pairs of neighbours among the dialogues that have a band in common: enough to link all of them."""
-    order = np.lexsort((part["place"], part["band"]))
-    band, place = part["band"][order], part["place"][order]
-    same = np.flatnonzero(band[1:] == band[:-1])
-    return {"one": place[same], "other": place[same + 1]}
 
 
 def connected(pairs) -> dict[int, int]:
@@ -158,31 +131,22 @@ def connected(pairs) -> dict[int, int]:
     return {place: find(place) for place in list(root)}
 
 
-def _fetch(row, groups):
-    """The dialogues of a file that may be copies, with the group they are in."""
-    placed = _dialogues(row)
-    return [{"group": groups[p], "place": p, "dialogue": d.to_json()} for p, d in placed if p in groups]
+def _files(paths):
+    """A dataset with a row and a block for each file."""
+    ray, paths = cluster.need(), [Path(path).absolute() for path in paths]
+    if len({path.stem for path in paths}) < len(paths) or not paths:
+        raise CourseError("Give one file or more, each with a name of its own: results are named after them.")
+    rows = [{"file": number, "path": str(path)} for number, path in enumerate(paths)]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
-def _decide(group):
-    """What `corpus.clean` says about a group, in the order of the corpus: whom it compares are all in it."""
-    order = np.argsort(group["place"])
-    dialogues = [corpus.Dialogue.from_json(group["dialogue"][i]) for i in order]
-    removed = {id(r.dialogue): r for r in corpus.clean(dialogues, ()).removed}
-    verdicts = [removed.get(id(dialogue)) for dialogue in dialogues]
-    said = {name: [getattr(v, name) if v else "" for v in verdicts] for name in ("rule", "why")}
-    return {"place": group["place"][order], **{name: np.array(texts, object) for name, texts in said.items()}}
-
-
-def _write(row, out, removed):
-    """Write what is kept of a file, and what is not."""
-    kept, aside = [], []
-    for place, dialogue in _dialogues(row):
-        if place in removed:
-            aside.append(corpus.Removed(dialogue, *removed[place]))
-        else:
-            kept.append(dialogue)
-    stem = Path(row["path"]).stem
-    corpus.write_removed(aside, Path(out) / f"{stem}.removed.jsonl")
-    corpus.write_parquet(kept, Path(out) / f"{stem}.parquet")
-    return {"file": row["file"]}
+def _dialogues(row):
+    """(place, Dialogue) of each dialogue of a file."""
+    stream = corpus.stream(row["path"], aside=False)
+    yield from ((row["file"] * _FILE + number, dialogue) for number, dialogue in enumerate(stream))
+    if stream.unreadable:
+        first = stream.unreadable[0]
+        raise CourseError(
+            f"{common.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
+            f"{first.where}: {first.reason}. Read that file with corpus.load, which sets them aside."
+        )

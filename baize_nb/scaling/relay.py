@@ -1,7 +1,5 @@
-"""An endpoint in front of an endpoint: passes every request on and remembers it, so that anybody can count.
-
-For measuring on one machine, not for work: it keeps a digest of all that it saw.
-"""
+"""An endpoint in front of an endpoint: passes every request on and remembers it, so that anybody can count. For
+measuring on one machine, not for work: it keeps a digest of all that it saw."""
 
 import contextlib
 import hashlib
@@ -11,20 +9,16 @@ import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SECONDS = 600  # until a request without an answer is given up
-_PASSED_ON = ("Content-Type", "Authorization")
-
 
 class Relay:
     """A relay as it runs: `url`, its address up to /v1, and the requests so far."""
 
     def __init__(self, url: str):
-        self.url, self._seen, self._lock = url, [], threading.Lock()
+        self.url, self._seen = url, []
 
-    def note(self, path, content):
+    def note(self, path: str, content: bytes) -> None:
         """Remember one request. Two are the same where address and body are the same, letter by letter."""
-        with self._lock:
-            self._seen.append(hashlib.sha256(path.encode() + b"\n" + content).hexdigest())
+        self._seen.append(hashlib.sha256(path.encode() + b"\n" + content).hexdigest())
 
     @property
     def asked(self) -> int:
@@ -53,9 +47,15 @@ def counting(url: str):
                 self.close_connection = True
                 return
             relay.note(self.path, content)
-            self._answer(*_pass_on(opener, url.removesuffix("/v1") + self.path, self.headers, content))
-
-        def _answer(self, status, kind, body):
+            kept = {name: self.headers[name] for name in ("Content-Type", "Authorization") if self.headers.get(name)}
+            request = urllib.request.Request(url.removesuffix("/v1") + self.path, content, kept)
+            try:
+                with opener.open(request, timeout=600) as reply:
+                    status, kind, body = reply.status, reply.headers.get("Content-Type", ""), reply.read()
+            except urllib.error.HTTPError as error:
+                status, kind, body = error.code, error.headers.get("Content-Type", ""), error.read()
+            except OSError as error:
+                status, kind, body = 502, "text/plain", str(error).encode()
             with contextlib.suppress(ConnectionError):  # who asked is gone: killed, most likely
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -78,15 +78,3 @@ def counting(url: str):
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _pass_on(opener, address, headers, content):
-    """(status, content type, body) of the endpoint's answer; 502 where there is none."""
-    kept = {name: headers[name] for name in _PASSED_ON if headers.get(name)}
-    try:
-        with opener.open(urllib.request.Request(address, content, kept), timeout=SECONDS) as reply:
-            return reply.status, reply.headers.get("Content-Type", ""), reply.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers.get("Content-Type", ""), error.read()
-    except OSError as error:
-        return 502, "text/plain", str(error).encode()

@@ -5,15 +5,14 @@
     <folder>/journals/00000/          where its dialogues grow: what `selfchat.collect` writes
     <folder>/dialogues/00000.parquet  its dialogues; is there, whole, once the shard is done, and not before
 
-A worker may die at any moment. Ray gives its shard to another worker, whose `collect` finds the journal and goes on:
-what was answered and written down is not asked again. What was under way in that moment is asked once more, at most
-as many requests as the worker had dialogues in flight.
+A worker may die at any moment. Ray gives its shard to another worker, whose `collect` finds the journal and goes on.
+Only what was under way in that moment is asked again, at most a request for each dialogue the worker had in flight.
 """
 
 import asyncio
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import common, corpus, seeds, selfchat
@@ -31,14 +30,12 @@ def cut(pool, folder, size: int) -> list[str]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    pool, folder = list(pool), Path(folder)
+    pool = list(pool)
     if not pool:
         raise CourseError("There are no seeds to cut into shards. Load or sample some first.")
     parts = {f"{i // size:05d}": pool[i : i + size] for i in range(0, len(pool), size)}
-    there = {name: seeds_path(folder, name) for name in names(folder)}
-    if set(there) - set(parts) or any(
-        [s.id for s in seeds.read(path)] != [s.id for s in parts[name]] for name, path in there.items()
-    ):
+    there = {name: [s.id for s in seeds.read(seeds_path(folder, name))] for name in names(folder)}
+    if there != {name: [s.id for s in parts.get(name, ())] for name in there}:
         raise CourseError(
             f"{common.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
             "give the seeds and the size it was begun with."
@@ -79,7 +76,7 @@ def result_path(folder, name: str) -> Path:
     return Path(folder) / "dialogues" / f"{name}.parquet"
 
 
-def workers(folder, since: float = 0.0) -> dict[str, int]:
+def workers(folder, since: float) -> dict[str, int]:
     """Return {shard: number of the process that works on it} of the shards that were begun and are not done.
 
     since : only those begun after that moment (time.time()): a number of an earlier run may be another process's now.
@@ -91,19 +88,18 @@ def workers(folder, since: float = 0.0) -> dict[str, int]:
 
 @dataclass
 class Generated:
-    """What `generate` did.
+    """What `generate` did: shards finished by this run and before, seeds that gave a dialogue or none, and so on.
 
-    shards, kept : finished by this run, and before. dialogues, failed : seeds of this run's shards that gave one or
-    none. requests : that these shards took, in earlier runs too. workers : processes that finished one.
+    requests : that this run's shards took, in earlier runs too. workers : processes that finished one.
     """
 
     folder: Path
-    shards: int = 0
-    kept: int = 0
-    dialogues: int = 0
-    failed: int = 0
-    requests: int = 0
-    workers: set = field(default_factory=set)
+    shards: int
+    kept: int
+    dialogues: int
+    failed: int
+    requests: int
+    workers: set
 
     def __str__(self):
         return (
@@ -124,20 +120,59 @@ def generate(
     Run it again after any stop: it goes on. Raises CourseError: Ray is missing, other settings than before, or what
     stopped a shard (endpoint down, budget spent), after the others are done.
     """
-    ray = cluster.need()
+    ray, folder = cluster.need(), Path(folder).absolute()
     settings, limits = settings or selfchat.Settings(), limits or selfchat.Limits()
-    strategy = selfchat.choose(strategy, teacher)
-    _keep_settings(folder, json.loads(json.dumps(selfchat.settings_record(strategy, teacher, settings))))
+    strategy, path = selfchat.choose(strategy, teacher), folder / "settings.json"
+    text = json.dumps(selfchat.settings_record(strategy, teacher, settings), ensure_ascii=False, indent=2) + "\n"
+    if not path.exists():
+        common.write_text(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise CourseError(
+            f"{common.show(path)} says that this job was begun with other settings. Name another folder for the new "
+            "ones; two kinds of dialogues are never mixed."
+        )
     processes = max(1, int(ray.cluster_resources()["CPU"]))
-    options = {"settings": settings, "budget": budget, "limits": _share(limits, processes), "progress": False}
-    options["concurrency"] = max(1, concurrency // processes)
-    # An engine of one's own stays where it was started: workers are told an address.
-    options |= {"teacher": replace(teacher, engine=None), "strategy": strategy}
-    todo, rows, place = left(folder), [], str(Path(folder).absolute())
+    # Workers don't talk to each other, and together must keep to the endpoint's limits.
+    whole = {name: getattr(limits, name) for name in ("requests_per_minute", "tokens_per_minute")}
+    limits = replace(limits, **{name: n and max(1, n // processes) for name, n in whole.items()})
+    options = {
+        "settings": settings,
+        "budget": budget,
+        "limits": limits,
+        "concurrency": max(1, concurrency // processes),
+    }
+    address = replace(teacher, engine=None)  # an engine of one's own stays where it was started
+
+    def talk(row):
+        """Stage 1: the shard's seeds become dialogues in its journal. "problem": why it is not finished, or ""."""
+        work = work_path(folder, row["shard"])
+        common.write_text(work / "worker", str(os.getpid()))
+        try:
+            pool = seeds.read(seeds_path(folder, row["shard"]))
+            made = selfchat.collect(pool, address, work / "corpus.jsonl", strategy, progress=False, **options)
+            return row | {"problem": asyncio.run(made).stopped}
+        except CourseError as error:
+            return row | {"problem": str(error)}
+
+    def write(row):
+        """Stage 2: a finished journal becomes the shard's parquet file, whole, in the order of its seeds."""
+        if row["problem"]:
+            return row | {"dialogues": 0, "failed": 0, "requests": 0, "worker": os.getpid()}
+        journal = work_path(folder, row["shard"]) / "corpus.jsonl"
+        order = {seed.id: place for place, seed in enumerate(seeds.read(seeds_path(folder, row["shard"])))}
+        made = sorted(corpus.read(journal), key=lambda d: order[d.id])
+        failures = list(common.read_jsonl(selfchat.failures_path(journal)))
+        usages = [d.usage for d in made] + [failure["usage"] for failure in failures]
+        corpus.write_parquet(made, result_path(folder, row["shard"]))
+        counts = {"dialogues": len(made), "failed": len({f["id"] for f in failures} - {d.id for d in made})}
+        counts["requests"] = sum(usage.get("requests", 0) for usage in usages)
+        return row | counts | {"worker": os.getpid()}
+
+    todo, rows = left(folder), []
     if todo:  # a block per shard, so that each can fail and be retried by itself
         data = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
-        data = data.map(_talk, fn_kwargs={"folder": place, "options": options}, num_cpus=1)
-        rows = data.map(_write, fn_kwargs={"folder": place}, num_cpus=1).take_all()
+        with cluster.telling_faults():
+            rows = data.map(talk, num_cpus=1).map(write, num_cpus=1).take_all()
     stopped = sorted((row["shard"], row["problem"]) for row in rows if row["problem"])
     if stopped:
         raise CourseError(
@@ -146,51 +181,4 @@ def generate(
         )
     sums = {name: sum(row[name] for row in rows) for name in ("dialogues", "failed", "requests")}
     kept = len(names(folder)) - len(todo)
-    return Generated(Path(folder), len(rows), kept, **sums, workers={row["worker"] for row in rows})
-
-
-def _keep_settings(folder, settings):
-    """Note what a job's dialogues are made with. Raises CourseError where it was begun with something else."""
-    path = Path(folder) / "settings.json"
-    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    if not path.exists():
-        common.write_text(path, text)
-    elif path.read_text(encoding="utf-8") != text:
-        raise CourseError(
-            f"{common.show(path)} says that this job was begun with other settings. Name another folder for the new "
-            "ones; two kinds of dialogues are never mixed."
-        )
-
-
-def _share(limits, processes):
-    """Each worker's part of an endpoint's limits: they don't talk to each other, and together must keep to them."""
-    whole = {name: getattr(limits, name) for name in ("requests_per_minute", "tokens_per_minute")}
-    return replace(limits, **{name: n and max(1, n // processes) for name, n in whole.items()})
-
-
-def _talk(row, folder, options):
-    """Stage 1: the shard's seeds become dialogues in its journal. Adds "problem": why it is not finished, or ""."""
-    work = work_path(folder, row["shard"])
-    common.write_text(work / "worker", str(os.getpid()))
-    try:
-        pool = seeds.read(seeds_path(folder, row["shard"]))
-        report = asyncio.run(selfchat.collect(pool, path=work / "corpus.jsonl", **options))
-    except CourseError as error:
-        return row | {"problem": str(error)}
-    return row | {"problem": report.stopped}
-
-
-def _write(row, folder):
-    """Stage 2: a finished journal becomes the shard's parquet file, whole, in the order of its seeds. Adds counts."""
-    counts = {"dialogues": 0, "failed": 0, "requests": 0, "worker": os.getpid()}
-    if row["problem"]:
-        return row | counts
-    journal = work_path(folder, row["shard"]) / "corpus.jsonl"
-    order = {seed.id: place for place, seed in enumerate(seeds.read(seeds_path(folder, row["shard"])))}
-    made = sorted(corpus.read(journal), key=lambda d: order[d.id])
-    failures = list(common.read_jsonl(selfchat.failures_path(journal)))
-    usages = [d.usage for d in made] + [failure["usage"] for failure in failures]
-    counts["dialogues"], counts["failed"] = len(made), len({f["id"] for f in failures} - {d.id for d in made})
-    counts["requests"] = sum(usage.get("requests", 0) for usage in usages)
-    corpus.write_parquet(made, result_path(folder, row["shard"]))
-    return row | counts
+    return Generated(folder, len(rows), kept, **sums, workers={row["worker"] for row in rows})
