@@ -169,7 +169,7 @@ def torch() -> Finding:
     except subprocess.TimeoutExpired:
         error = f"it did not start within {TORCH_SECONDS} seconds"
     if error:
-        remedy = 'Install it anew, as the README says under "Without make": `%pip install -U torch`; then restart.'
+        remedy = 'Install it anew, as docs/install.md says under "Without make": `%pip install -U torch`; then restart.'
         if "libgomp" in error:
             remedy = "This Linux lacks OpenMP's library: `apt-get install libgomp1` (or ask who may)."
         return Finding(f"does not start: {error}", remedy)

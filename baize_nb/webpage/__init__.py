@@ -59,7 +59,7 @@ def write(
             for number, piece in enumerate(iter(functools.partial(file.read, PIECE), b"")):
                 (temporary / f"model-{number:03d}.bin").write_bytes(piece)
                 pieces.append({"url": f"model-{number:03d}.bin", "integrity": _integrity(piece)})
-        for path in FILES if engine else ():
+        for path in (*FILES, "LICENCE") if engine else ():
             shutil.copy(engine / Path(path).name, temporary)
         wasm, script = (
             {"url": Path(path).name if engine else f"{CDN}/npm/{ENGINE}@{VERSION}/{path}", "integrity": integrity}
@@ -75,9 +75,7 @@ def write(
             text = text.replace("{{" + key + "}}", value)
         (temporary / "index.html").write_text(text, encoding="utf-8")
         shutil.copy(here / "chat.js", temporary)
-    common.write_manifest(
-        folder, "baize_nb.finetune.web_page (notebook 05)", sources=[gguf], engine=f"{ENGINE} {VERSION}"
-    )
+    common.write_manifest(folder, "baize_nb.webpage.write (notebook 05)", sources=[gguf], engine=f"{ENGINE} {VERSION}")
     return folder
 
 
