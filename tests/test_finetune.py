@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY, chat, dialogue
+from tokenizers.processors import TemplateProcessing
 
 from baize_nb import finetune, models, plots, transcript
 from baize_nb.common import CourseError
@@ -117,17 +118,10 @@ def test_other_tokenizers(tokenizer):
     with pytest.raises(CourseError, match="no end-of-sequence token"):
         finetune.encode(messages, other, 512)
 
-    class Beginning:
-        def __call__(self, text, **kwargs):
-            ids = tokenizer(text, **kwargs)
-            if not kwargs:
-                ids["input_ids"] = [tokenizer.bos_token_id, *ids["input_ids"]]
-            return ids
-
-        def __getattr__(self, name):
-            return getattr(tokenizer, name)
-
-    row = finetune.encode(messages, Beginning(), 512)
+    beginning, bos = models.load_tokenizer(), tokenizer.bos_token  # puts it before each text, as LLaMA's does
+    template = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)])
+    beginning.backend_tokenizer.post_processor = template
+    row = finetune.encode(messages, beginning, 512)
     assert row["input_ids"] == [tokenizer.bos_token_id, *usual["input_ids"]] and row["labels"][0] == IGNORE
 
 
