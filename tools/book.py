@@ -83,12 +83,17 @@ def main():
     parser.add_argument("--to", type=Path, default=ROOT / "_site")
     parser.add_argument("--without-chat", action="store_true", help="leave the web page of the shipped model out")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as source:
-        stage(Path(source), not options.without_chat)
+    if options.to.exists() and not (options.to / "objects.inv").is_file():
+        sys.exit(f"{options.to} is there and holds no website of the course. Name another folder, or move it away.")
+    with tempfile.TemporaryDirectory() as temporary:
+        source, made = Path(temporary) / "source", Path(temporary) / "made" / "html"
+        stage(source, not options.without_chat)
         command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
         settings = os.environ | {"BAIZE_ADDRESS": address.stored(ROOT) or ""}
-        if subprocess.run([*command, "-c", f"{source}/docs", source, options.to], env=settings).returncode:
+        if subprocess.run([*command, "-c", source / "docs", source, made], env=settings).returncode:
             sys.exit("Sphinx found faults, see above.")
+        shutil.rmtree(options.to, ignore_errors=True)
+        shutil.copytree(made, options.to, ignore=shutil.ignore_patterns(".doctrees", ".buildinfo"))
     shutil.copy(options.to / "README.html", options.to / "index.html")
     if not options.without_chat:
         write_chat(options.to / "chat")
