@@ -150,7 +150,7 @@ def find_encoding(path: str | Path, encoding: str | None = None) -> str:
             return encoding
     except OSError as error:
         raise CourseError(f"Cannot read {show(path)} ({error.strerror}). Check that you may open it.") from error
-    except LookupError as error:
+    except (LookupError, TypeError) as error:  # rot13, say, is none of bytes
         raise CourseError(f"There is no encoding {encoding!r}. Python knows 'utf-8', 'cp1252', 'utf-16' …") from error
     except UnicodeError as error:
         looks = line.decode("cp1252", errors="replace") if encoding == "utf-8" else ""

@@ -9,10 +9,11 @@ import heapq
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -155,8 +156,8 @@ def _seed(where, row, column, given, default):
 
     row : {column: value}, or a text that says what is wrong with it.
     """
-    if isinstance(row, str):
-        raise CourseError(f"{where}: {row}")
+    if not isinstance(row, dict):
+        raise CourseError(f"{where}: {row if isinstance(row, str) else f'not an object, but {row!r:.40}. Remove it.'}")
     row = {str(k).strip().lower(): v for k, v in row.items()}
     column = _find_column(where, row, column)
     text = row[column]
@@ -185,7 +186,7 @@ def _seed(where, row, column, given, default):
 
 def _fold(text):
     """What two texts have in common that count as the same."""
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _words(value):
@@ -210,12 +211,14 @@ def _find_column(where, columns, column):
 
 def _path(source, column, encoding, left_out):
     """(rows, {"source", "license"} of a row that names none) of a bundled source, a file or a folder."""
-    path = common.DATA / "seeds" / f"{source}.jsonl" if source in BUNDLED else Path(source).expanduser()
+    try:
+        path = common.DATA / "seeds" / f"{source}.jsonl" if source in BUNDLED else Path(source).expanduser()
+        path.stat()
+    except (OSError, RuntimeError, ValueError) as error:  # the others: a home that nobody has, a name with \0
+        what = f"There is no source or file called {str(source)!r}"
+        raise CourseError(f"{what}. Bundled: {', '.join(BUNDLED)}; or give a path.") from error
     shown, kind = common.show(path), path.suffix.lower()
     default = {"source": path.stem, "license": "unknown"}
-    if not path.exists():
-        known = ", ".join(BUNDLED)
-        raise CourseError(f"There is no source or file called {str(source)!r}. Bundled: {known}; or give a path.")
     if path.is_dir() or kind == ".xml":
         files = sorted(f for f in path.rglob("*.xml") if not f.name.startswith(".")) if path.is_dir() else [path]
         if not files:
@@ -244,14 +247,22 @@ def _txt(shown, text, column):
 def _json(shown, text, column):
     """Rows of a list, {"data": [ … ]} too, or of lines with an object each: the content tells, not the file's name."""
     inside = re.match(r'\s*(\{\s*"[^"\n]*"\s*:\s*)?\[', text)
-    if not inside:
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                row, end = _row(line, len(line) - len(line.lstrip()))
-                more = end and line[end:].strip(" \t,")
-                yield f"{shown}:{number}", f"more than one object: {more:.40}. Give each a line." if more else row
-        return
-    at, line, end = 0, 1, inside.end()
+    opening = re.compile(r'\{\s*("[^"\n]*")')
+    wanted, at, line, end = {column.strip().lower()} if column else set(COLUMNS), 0, 1, 0
+
+    def is_row(row):
+        return isinstance(row, dict) and any(str(key).strip().lower() in wanted for key in row)
+
+    while not inside:
+        end = re.compile(r"[\s,\ufeff\x1e]*").match(text, end).end()
+        line, at = line + text.count("\n", at, end), end
+        if at == len(text):
+            return
+        stop = text.find("\n{" if text.startswith("{\n", at) else "\n", at + 1) % (len(text) + 1)
+        row, end = _row(text[at:stop], 0)  # what is wrong in a line ends with it
+        end = stop if end is None else at + end
+        yield from ((f"{shown}:{line}", part) for part in parts_of(row, is_row))  # {"version": 2, "data": [ … ]}
+    end = inside.end()
     while end < len(text):
         end = re.compile(r"[\s,]*").match(text, end).end()
         line, at = line + text.count("\n", at, end), end
@@ -266,9 +277,10 @@ def _json(shown, text, column):
         elif at < len(text):
             row, end = _row(text, at)
             yield where, row
-            if end is None:  # go on with the next object, or at the list's end
-                following = re.compile(r"(?<=\})\s*,?\s*(?=\{)").search(text, at)
-                end = following.end() if following else text.rfind("]", at) % (len(text) + 1)
+            if end is None:  # go on with the next object that begins like this one or is a row, or at the list's end
+                first, later = opening.match(text, at), opening.finditer(text, at + 1)
+                like = (m.start() for m in later if (first and m[1] == first[1]) or is_row(_row(text, m.start())[0]))
+                end = next(like, text.rfind("]", at) % (len(text) + 1))
     yield f"{shown}:{line}", "the list has no end: the file was cut short. Fetch it again."
 
 
@@ -285,31 +297,50 @@ def _row(text, at):
     return row if isinstance(row, dict) else f'not an object such as {{"text": "…"}}, but {row!r:.40}. Remove it.', end
 
 
-def _csv(shown, text, column):
-    """Rows of a table, in the dialects that spreadsheets and databases write."""
-    lines = text.split("\n")
+def parts_of(value, known):
+    """Find the records inside of a value that is none itself, a list or an object that holds some; else the value."""
+    if isinstance(value, list) and any(map(known, value)):
+        return value
+    if isinstance(value, dict) and not known(value):
+        lists = [inner for inner in value.values() if isinstance(inner, list) and any(map(known, inner))]
+        if lists or any(map(known, value.values())):
+            return [part for inner in lists for part in inner] or list(value.values())
+    return [value]
+
+
+def table(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield (line number, fields, or what is wrong) of a table, header first, in all dialects. lines: without ends."""
+    source, number, at = iter(lines), 1, 0
+    lines = list(islice(source, 4000))
     sep = re.fullmatch(r'"?sep=(.)"?', lines[0].strip(" \r"), re.IGNORECASE)  # Excel's own line
-    at = next(i for i, line in enumerate(lines) if line.strip() and not (sep and i == 0))
+    at = next((i for i, line in enumerate(lines) if line.strip() and not (sep and i == 0)), len(lines) - 1)
     bare = re.sub(r'"[^"]*"', "", lines[at])
     mark = sep[1] if sep else max(",;\t|", key=bare.count)
     mark = mark if mark in bare else "\x1f"  # one column: its commas are part of the text
     csv.field_size_limit(2**31 - 1)  # the library's own limit is 131,072 characters
-    names = None
     while at < len(lines):
-        where = f"{shown}:{at + 1}"
         fields, used = _fields(lines, at, mark)
+        if lines[at].strip():
+            yield number + at, fields or "a quotation mark is opened and not closed. Close it, or write it twice."
         at += used
-        open_quote = "a quotation mark is opened and not closed. Close it, or write it twice where it is meant."
-        if names is None and fields is None:
-            raise CourseError(f"{where}: {open_quote}")
-        if fields is None:
-            yield where, open_quote
+        if at > len(lines) - 1000:  # `_fields` looks so far ahead
+            number, lines, at = number + at, [*lines[at:], *islice(source, 4000)], 0
+
+
+def _csv(shown, text, column):
+    names = None
+    for number, fields in table(text.split("\n")):
+        where = f"{shown}:{number}"
+        if isinstance(fields, str):
+            yield where, fields
+            if names is None:
+                return
         elif names is None:
             names = [field.strip().lower() for field in fields]
             wanted = _find_column(f"{where}, the header", names, column)
             if names.count(wanted) > 1:
                 raise CourseError(f"{where}: two columns are called {wanted!r}. Rename one of them.")
-        elif len(fields) > len(names):
+        elif any(fields[len(names) :]):
             yield where, 'more fields than the header has. Put a text with commas in "quotes".'
         elif any(field.strip() for field in fields):
             yield where, {wanted: "", **dict(zip(names, fields, strict=False))}

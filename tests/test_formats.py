@@ -97,6 +97,11 @@ SHAPES = [  # record, messages, what is told of the rest
     ({"instruction": "a", "context": "in b", "response": "c", "category": "qa"}, ["a\n\nin b", "c"], "category"),
     ({"prompt": PAIR[:1], "completion": PAIR[1:]}, ["a", "b"], ""),
     (PAIR, ["a", "b"], ""),
+    ([{"content": "a", "role": "user"}, {"content": "b", "role": "assistant"}], ["a", "b"], ""),
+    ({"messages": [["Human", "a"], ["Assistant", "b"]]}, ["a", "b"], ""),
+    ({"messages": PAIR, "system": "s"}, ["a", "b"], "fields left out: system"),
+    ({"conversations": PAIR, "history": [["c", "d"]]}, ["a", "b"], "fields left out: history"),
+    ({"messages": [{"from": "user", "content": None, "value": "a"}, PAIR[1]]}, ["a", "b"], ""),
 ]
 
 
@@ -142,6 +147,8 @@ FAULTS = [
     ('{"topic": "t", "input": 3}', "its input is a int"),
     ('{"topic": "t", "input": "no marks"}', "no role markers"),
     ('{"instruction": null, "output": "y"}', "no question with an answer"),
+    ('{"instruction": "x", "output": ["y", "z"]}', "its output is a list, not a text"),
+    ('{"instruction": ["x", "y"], "output": ["z", "w"]}', "its instruction is a list, not a text"),
     ('{"instruction": "x", "output": {"y": 1}}', "its output is a dict, not a text"),
     ('{"instruction": "x", "output": "y", "history": "[]"}', "its history is no list"),
     ('{"instruction": "half \\ud83d", "output": "y"}', r"'\ud83d' is half a character"),
@@ -225,6 +232,12 @@ BROKEN = {
     "one behind the other": ("\n".join(json.dumps(d, indent=1) for d in TALKS), 6, 0, ""),
     "lines": ("\n".join(map(json.dumps, TALKS)), 6, 0, ""),
     "lines with commas": (",\n".join(map(json.dumps, TALKS)), 6, 0, ""),
+    "one behind the other on a line": ("".join(map(json.dumps, TALKS)), 6, 0, ""),
+    "some on a line": ("".join(json.dumps(d) + "\n" * (i % 2) for i, d in enumerate(TALKS, 1)), 6, 0, ""),
+    "two on a later line, and words": ("{}\n{} {}, so\n{}\n{}\n{}".format(*map(json.dumps, TALKS)), 6, 1, ""),
+    "lines that end with CR": ("\r".join(map(json.dumps, TALKS)), 6, 0, ""),
+    "a text sequence": ("".join(f"\x1e{json.dumps(d)}\n" for d in TALKS), 6, 0, ""),
+    "a list a line, then none": (f"{json.dumps(TALKS[:5])}\n{json.dumps(TALKS[5])}", 6, 0, "read as well"),
     "a conversation a line": ("\n".join(json.dumps(d["conversations"]) for d in TALKS), 6, 0, ""),
 }
 
@@ -276,10 +289,60 @@ def test_bytes_that_are_no_utf_8_cost_their_record_and_are_named(tmp_path):
     assert said(corpus.load(tmp_path / "x.jsonl", encoding="cp1252")) == [["a", "b"], ["café", "b"]]
 
 
+@pytest.mark.parametrize(("content", "encoding"), [("q\ud83d", "utf-16"), ("\x81", "cp1252"), ("é", "ascii")])
+def test_what_an_encoding_does_not_have_costs_its_record_too(tmp_path, content, encoding):
+    lines = f'{{"instruction": "{content}", "output": "b"}}\n{json.dumps(GOOD)}'
+    (tmp_path / "x.jsonl").write_bytes(lines.encode("utf-16" if encoding == "utf-16" else "latin-1", "surrogatepass"))
+    loaded = corpus.load(tmp_path / "x.jsonl", encoding=encoding)
+    assert said(loaded) == [["a", "b"]] and "half a character, or a byte of no character" in loaded.unreadable[0].reason
+
+
+TABLES = [  # name, content, what is said, [(where, what is wrong)]
+    ("x.csv", 'instruction,output\nq0,"a0\nq1,a1\nq2,"a2"\n', ["q1", "q2"], [("line 2", "quotation mark is opened")]),
+    ("x.csv", 'instruction,output\n"q\n\n0",a0\n"q\n1",\nq2,a2\n', ["q\n\n0", "q2"], [("line 5", "without an answer")]),
+    ("x.csv", "instruction,output\rq0,a0\rq1,a1\r", ["q0", "q1"], []),
+    ("x.csv", "instruction,output\nq0,a\r0\nq1,a1\n", ["q0", "q1"], [("line 3", "no format")]),
+    ("x.csv", "sep=;\ninstruction;output\nq0;a0\n", ["q0"], []),
+    ("x.csv", 'instruction;output;"a, b, c, d"\nq0;a0;1\n', ["q0"], []),
+    ("x.csv", 'instruction,output\n"q \\"x\\" y",a0\n', ['q "x" y'], []),
+    ("x.csv", "instruction,output\nq0, and more,a0\nq1,a1,\n", ["q1"], [("line 2", "more fields")]),
+    ("x.tsv", "instruction\toutput\nq0\ta0\n", ["q0"], []),
+    ("x.csv.gz", "instruction,output\nq0,a0\n", ["q0"], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "asked", "faults"), TABLES, ids=range(len(TABLES)))
+def test_a_row_of_a_table_comes_back_or_is_told(tmp_path, name, content, asked, faults):
+    content = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    loaded = corpus.load(tmp_path / name)
+    assert [d.messages[0]["content"] for d in loaded.dialogues] == asked
+    assert [u.where for u in loaded.unreadable] == [where for where, _ in faults]
+    assert all(why in u.reason for u, (_, why) in zip(loaded.unreadable, faults, strict=True))
+
+
+def test_long_tables_keep_their_line_numbers(tmp_path):
+    rows = [f'q{i},"a' if i % 5000 == 4999 else f"q{i},a" for i in range(12_000)]
+    loaded = corpus.load(save(tmp_path / "x.csv", "instruction,output", *rows), aside=None)
+    assert len(loaded.dialogues) == 11_998
+    assert [u.where for u in loaded.unreadable] == ["line 5001", "line 10001"]
+
+
+def test_a_value_that_python_lacks_costs_its_row(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    days = pa.array([10**9, 1], pa.int32()).cast(pa.date32())
+    parquet.write_table(pa.table({"instruction": ["a", "b"], "output": ["c", "d"], "day": days}), tmp_path / "x")
+    loaded = corpus.load(tmp_path / "x")
+    assert said(loaded) == [["b", "d"]] and [u.where for u in loaded.unreadable] == ["row 1"]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (None, "Cannot read"),
+        (gzip.compress(b'{"a": 1}')[:10] + b"\xff" * 20, "Cannot read"),
         (b"name,text\n", "not a list of dialogues"),
         (b'"x"', "not a list of dialogues"),
         (b"\x00\x01", "not a list of dialogues"),

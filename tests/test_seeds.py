@@ -111,6 +111,18 @@ FILES = [  # (name, content, texts, what is said to be left out)
      "rows without text (2), unreadable (6), first a.jsonl:1: 'text' holds no text, but 5"),
     ("a.jsonl", [{"text": "a", "id": "x", "source": "s"}, {"text": "b", "id": "x", "source": "s"}], ["a"],
      "first a.jsonl:2: the id 'x' was used at a.jsonl:1 already"),
+    ("a.csv", "id,text\n1,What is a lake?,\n2,What is a pond?,,\n", LAKE, ""),
+    ("a.txt", "Caf\u00e9?\nCafe\u0301?\n", ["Caf\u00e9?"], "repeated texts (1)"),
+    ("a.jsonl", '{"text": "a?"}{"text": "b?"}\n\ufeff{"text": "c?"} d\n', ["a?", "b?", "c?"],
+     "unreadable (1), first a.jsonl:2: not JSON (column 1: Expecting value)"),
+    ("a.json", '{\n "text": "a?"\n}\n{\n "text": "b?"\n}', ["a?", "b?"], ""),
+    ("a.json", '{"version": 2, "data": [{"text": "a?"}, 7, {"text": "b?"}]}', ["a?", "b?"],
+     "first a.json:1: not an object"),
+    ("a.json", '{\n"1": {"text": "a?"},\n"2": {"text": "b?"}\n}', ["a?", "b?"], ""),
+    ("a.json", '[{"text": "a?", "m": [{"z": 1}, {"z": 2}], "q": "b "c"},\n{"text": "d?"}]', ["d?"],
+     "unreadable (1), first a.json:1"),
+    ("a.jsonl", '[{"text": "a?"}]\n[{"text": "b "c"?"}]\n[{"id": 3, "text": "d?"}]', ["a?", "d?"],
+     "unreadable (1), first a.jsonl:2"),
     ("r.txt", "Why me?\nWHY  me?\nWhy you?\nwhy me? \n", ["Why me?", "Why you?"], "repeated texts (2)"),
     ("Posts.xml", '<?xml version="1.0"?><posts>\n<row Id="1" PostTypeId="1" Title="A &lt;T&gt; list?" Tags="|java|"/>'
      '<row Id="2" PostTypeId="2" ParentId="1"/>\n</posts>', ["A <T> list?"], "posts that are no questions (1)"),
@@ -135,6 +147,8 @@ FAULTS = [  # (name, content, options, sentence)
     ("f.txt", "Why?\nCafé?\n".encode("cp1252"), {}, r"f\.txt:2: this is not UTF-8\. It looks like cp1252 \('Café\?'\)"),
     ("f.txt", b"Why?", {"encoding": "klingon"}, "no encoding 'klingon'"),
     ("f.csv", "text\n", {}, "f holds no seeds"),
+    ("f.csv", "sep=;\n", {}, "f holds no seeds|there is no column"),
+    ("f.txt", b"Why?", {"encoding": "rot13"}, "no encoding 'rot13'"),
     ("f.csv", '"text\nWhy?\n', {}, r"f\.csv:1: a quotation mark is opened"),
     ("f.csv", "text,text\nWhy?,How?\n", {}, r"f\.csv:1: two columns are called 'text'\. Rename"),
     ("f.csv", "\nfrage\nWas?\n", {}, r"f\.csv:2, the header: there is no column called text.*'frage'.*column="),
@@ -159,6 +173,9 @@ def test_a_file_without_seeds_names_line_fault_and_remedy(write, tmp_path, name,
 def test_an_unknown_source_is_told_the_known_ones(tmp_path):
     with pytest.raises(CourseError, match=r"'qoura'.*quora, stackoverflow, medquad, alpaca"):
         seeds.load("qoura")
+    for source in ("Why is the sea salty? " * 20, "~nobody-of-that-name/x"):
+        with pytest.raises(CourseError, match="no source or file called"):
+            seeds.load(source)
     with pytest.raises(CourseError, match=r"missing\.csv"):
         seeds.load(tmp_path / "missing.csv")
 

@@ -96,6 +96,7 @@ def _said(record, format, columns, notes):
     """[(who, text)] of a record, in order."""
     if columns.messages:
         said = _turns(record[columns.messages], f"its {columns.messages}", notes)
+        notes += [f"fields left out: {key}" for key in ("system", "history") if not _empty(record.get(key))]
         return [(who, _without_html(text, notes)) for who, text in said] if format == "sharegpt" else said
     said = [("system", "…")] if record.get("system") else []  # is left out anyway
     if not _empty(history := record.get("history")):
@@ -103,7 +104,7 @@ def _said(record, format, columns, notes):
             raise ValueError("its history is no list of [question, answer]")
         said += _turns(history, "its history", notes)
     for role, names in (("user", columns.user), ("assistant", columns.assistant)):
-        if isinstance(record[names[0]], list):
+        if isinstance(record[names[0]], list) and all(isinstance(turn, dict) for turn in record[names[0]]):
             said += _turns(record[names[0]], f"its {names[0]}", notes)
         else:
             texts = (_text(record.get(name), f"its {name}", notes) for name in names)
@@ -124,18 +125,18 @@ def _turns(value, what, notes):
     if not isinstance(value, list):
         raise ValueError(f"{what} is a {type(value).__name__}, not a list")
     said, used = [], {"role", "from", "content", "value", "text"}
+    named = all(isinstance(turn, list) and len(turn) == 2 and _role(turn[0]) for turn in value)  # ["Human", "Hello!"]
     for i, message in enumerate(value):
         where = f"message {i} of {what}"
         if isinstance(message, str) or message is None:
             said.append((("user", "assistant")[i % 2], message or ""))
         elif isinstance(message, list) and len(message) == 2:
-            said += [
-                (role, _text(text, where, notes)) for role, text in zip(("user", "assistant"), message, strict=True)
-            ]
+            pair = [message] if named else zip(("user", "assistant"), message, strict=True)
+            said += [(role, _text(text, where, notes)) for role, text in pair]
         elif not isinstance(message, dict):
             raise ValueError(f"{where} is a {type(message).__name__}, not an object")
         elif who := message.get("role") or message.get("from"):
-            text = next((message[key] for key in ("content", "value", "text") if key in message), None)
+            text = next((message[key] for key in ("content", "value", "text") if message.get(key) is not None), None)
             said.append((who, _text(text, where, notes, parts=True)))
             if extra := sorted(str(key) for key in message.keys() - used if message[key] is not None):
                 notes.append(f"fields of messages left out: {', '.join(extra[:8])}")
@@ -239,7 +240,7 @@ def _be_text(dialogue):
             except UnicodeEncodeError as error:
                 half = text[error.start]
                 if not "\udc80" <= half <= "\udcff":
-                    raise ValueError(f"not text: {half!a} is half a character") from error
+                    raise ValueError(f"not text: {half!a} is half a character, or a byte of no character") from error
                 byte = half.encode(errors="surrogateescape")  # that was no UTF-8, see loading.py
                 raise ValueError(
                     f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}. Save the file as "

@@ -4,19 +4,21 @@ A file is JSON lines, a JSON list, lists inside an object, CSV or parquet, told 
 with it. Our own corpus.jsonl has a stricter reader, `read` in dialogue.py.
 """
 
-import csv
+import codecs
 import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import common
 from ..common import CourseError
+from ..seeds import parts_of, table
 from .dialogue import Dialogue, uncollected
 from .formats import FORMATS, Columns, convert, detect
 
@@ -141,12 +143,13 @@ def load(path, *arguments, **options) -> Stream:
 
 _KEY = r'"((?:[^"\\]|\\.)*)"\s*:\s*'
 _SCALAR = r'(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*'
-_OPENING = re.compile(
-    rf"\{{\s*{_KEY}(?:{_SCALAR}{_KEY})?"
-)  # of an object: its first key, its second where that is near
+_OPENING = re.compile(rf"\{{\s*{_KEY}(?:{_SCALAR}{_KEY})?")  # an object's first key, its second where that is near
 _WRAPPED_LIST = re.compile(rf"\s*[{{,]\s*(?:{_KEY}{_SCALAR})*{_KEY}\[(?=\s*[{{\[])")
-_BLANK = "\ufeff \t\r\n,"
+_CONVERSATION = re.compile(rf'\[\s*\{{\s*(?:{_KEY}{_SCALAR})?"(?:role|from)"\s*:')
+_BLANK = "\ufeff\x1e \t\r\n,"
 _NOT_JSON = (ValueError, RecursionError)
+_decode = json.JSONDecoder().raw_decode
+codecs.register_error("baize_nb.half", lambda error: ("\ud800", error.end))  # formats.py refuses it by name
 
 
 def _records(stream):
@@ -168,10 +171,10 @@ def _records(stream):
                 f"{common.show(path)} is an archive or a spreadsheet. Unpack it, or save it as CSV or JSON."
             )
         encoding = stream.encoding or json.detect_encoding(head).replace("utf-8-sig", "utf-8")
-        errors = "surrogateescape" if encoding == "utf-8" else "replace"
-        with opened(path, "rt", encoding=encoding, errors=errors, newline="\n") as file:
+        errors = "surrogateescape" if encoding == "utf-8" else "baize_nb.half"
+        with opened(path, "rt", encoding=encoding, errors=errors) as file:
             yield from _text_records(file, stream)
-    except (OSError, EOFError, LookupError, csv.Error) as error:
+    except (OSError, EOFError, LookupError, zlib.error) as error:
         raise CourseError(f"Cannot read {common.show(path)} ({getattr(error, 'strerror', None) or error}).") from error
 
 
@@ -189,22 +192,18 @@ def _text_records(file, stream):
     lines = [line for line in text.split("\n")[:20] if line.strip()]
     values = [_line_value(line) for line in lines]
     wrapper = _WRAPPED_LIST.match(text)
-    if text.startswith("[") and not re.match(r'\[\s*\{\s*"(?:role|from)"\s*:', text):  # that is one conversation
+    if text.startswith("[") and not _CONVERSATION.match(text):  # that is one conversation
         return _entries(_Window(file, start + 1), known, stream.notes, "]")
     several = len(lines) > 1 and values[0]  # records, one a line
     if wrapper and not several and not known({wrapper[wrapper.lastindex]: ""}) and not known(values[0]):
         return _entries(_Window(file, start + wrapper.end()), known, stream.notes, "]")
-    if text[:1] in ("{", "[") and not values[0] and (lines[0].rstrip()[-1:] in "{[," or len(lines[0]) > CHUNK // 2):
+    goes_on = lines and (re.search(r"[{[,]\s*$|\}[\s,]*\{", lines[0]) or len(lines[0]) > CHUNK // 2)
+    if text[:1] in ("{", "[") and not values[0] and goes_on:
         return _entries(_Window(file, start), known, stream.notes, "")
     if any(isinstance(value, dict | list) for value in values) or stream.path.suffix == ".jsonl" or not text:
         return _lines(file, known)
-    if stream.columns or stream.path.suffix == ".csv":
-        csv.field_size_limit(2**31 - 1)
-        rows = csv.DictReader(file, delimiter=max(",\t;|", key=lines[0].count))
-        return (
-            Record(i, f"line {rows.line_num}", {str(k).strip(_BLANK): v for k, v in row.items()})
-            for i, row in enumerate(rows, 1)
-        )
+    if stream.columns or {".csv", ".tsv"} & set(stream.path.suffixes):
+        return _table_records(file)
     raise CourseError(
         f"{common.show(stream.path)}: neither JSON nor CSV nor parquet, not a list of dialogues. Save it "
         "as a JSON list, as one dialogue a line, or as parquet; or name columns: load(path, user=…, assistant=…)."
@@ -212,33 +211,33 @@ def _text_records(file, stream):
 
 
 def _line_value(line):
-    try:
+    with suppress(*_NOT_JSON):
         return json.loads(line.strip(_BLANK))
-    except _NOT_JSON:
-        return None
+
+
+def _table_records(file):
+    """Rows of a table. Its first is the header; one with more fields has a mark in a text that is not quoted."""
+    rows = table(line.removesuffix("\n") for line in file)
+    names = [name.strip(_BLANK) for name in next(rows)[1]]
+    for number, (line, fields) in enumerate(rows, start=1):
+        reason = fields if isinstance(fields, str) else "more fields than the header has" * any(fields[len(names) :])
+        yield Record(number, f"line {line}", dict(zip(names, fields, strict=False)), reason, fields)
 
 
 def _lines(file, known):
     """JSON lines; empty ones are skipped. A line that holds several records, in a list or an object, gives them all."""
     for number, line in enumerate(file, start=1):
         if text := line.strip(_BLANK):  # a comma behind it does no harm
-            try:
-                parts = _parts(json.loads(text), known)
-            except _NOT_JSON as error:
-                yield Record(number, f"line {number}", None, _not_json(error, True), line.rstrip("\n"))
-            else:
-                yield from (Record(number + i, f"line {number}", part) for i, part in enumerate(parts))
-
-
-def _parts(value, known):
-    """The records inside of a value that is none itself, a list or an object that holds some; else the value."""
-    if isinstance(value, list) and any(map(known, value)):
-        return value
-    if isinstance(value, dict) and not known(value):
-        lists = [inner for inner in value.values() if isinstance(inner, list) and any(map(known, inner))]
-        if lists or any(map(known, value.values())):
-            return [part for inner in lists for part in inner] or list(value.values())
-    return [value]
+            parts, at, end = [], 0, 0
+            while at < len(text):  # one value as a rule
+                try:
+                    value, end = _decode(text, at)
+                except _NOT_JSON as error:
+                    yield Record(number, f"line {number}", None, _not_json(error, True), text[at:])
+                    break
+                parts += parts_of(value, known)
+                at = len(text) - len(text[end:].lstrip(_BLANK))
+            yield from (Record(number + i, f"line {number}", part) for i, part in enumerate(parts))
 
 
 def _rows(path):
@@ -249,7 +248,7 @@ def _rows(path):
     def values(batch):
         try:
             return batch.to_pylist()
-        except UnicodeDecodeError:  # one text that is none must not cost its thousand neighbours
+        except (ValueError, OverflowError):  # a text or a date that is none must not cost its thousand neighbours
             return [v for i in range(len(batch)) for v in values(batch.slice(i, 1))] if len(batch) > 1 else [None]
 
     try:
@@ -257,7 +256,7 @@ def _rows(path):
             rows = (row for batch in file.iter_batches(1000) for row in values(batch))
             for number, row in enumerate(rows, start=1):
                 value = {k: v for k, v in (row or {}).items() if v is not None}
-                yield Record(number, f"row {number}", value, "" if row else "a text that is no UTF-8")
+                yield Record(number, f"row {number}", value, "" if row else "a text that is no UTF-8, or an odd date")
     except pyarrow.ArrowException as error:
         raise CourseError(f"{common.show(path)}: a damaged parquet file ({error}). Fetch it again.") from error
 
@@ -269,7 +268,7 @@ def _entries(window, known, notes, end):
         if mark != end:
             where = f"entry {number + 1} (line {window.line})"
             value, reason, raw = window.take(known)
-            for part in [None] if reason else _parts(value, known):
+            for part in [None] if reason else parts_of(value, known):
                 number += 1
                 yield Record(number, where, part, reason, raw)
             continue
@@ -279,6 +278,7 @@ def _entries(window, known, notes, end):
             window.advance(window.at + another.end() - 1)
         elif following in ("[", "{"):
             notes["behind the end of a list, read as well"] += 1
+            window.closed = following == "{"
             window.advance(window.at + (following == "["))
         else:
             if rest := window.text[window.at :].strip("}]" + _BLANK):
@@ -320,15 +320,14 @@ class _Window:
 
     def take(self, known):
         """(value, "", "") of the entry that begins here, or (None, reason, its raw text); moves behind it."""
-        decode = json.JSONDecoder().raw_decode
         while True:
             try:
-                value, end = decode(self.text, self.at)
+                value, end = _decode(self.text, self.at)
             except _NOT_JSON as error:
                 # The fault may only be that the window ends here: a pair of \uXXXX is valid as a whole only.
                 edge = getattr(error, "pos", 0) >= len(self.text) - 12 or str(error).startswith("Unterminated")
                 if self.ended or not edge:
-                    return None, _not_json(error), self._skip(known, decode)
+                    return None, _not_json(error), self._skip(known)
             else:
                 if end < len(self.text) or self.ended:  # at the edge, 12 may be the beginning of 123
                     self._remember_opening()
@@ -340,7 +339,7 @@ class _Window:
         if (found := _OPENING.match(self.text, self.at)) and len(self._openings) < 1000:
             self._openings.setdefault(found[1], set()).add(found[2])
 
-    def _skip(self, known, decode):
+    def _skip(self, known):
         """The raw text of a faulty entry; moves to the next one, or to the end of the file.
 
         The next one is an object that opens as others did, or is whole and known. It is sought from the faulty one's
@@ -353,7 +352,7 @@ class _Window:
             if seen and (found[2] in seen or found[2] is None or None in seen):
                 return True
             try:
-                return known(decode(self.text, at)[0])
+                return known(_decode(self.text, at)[0])
             except _NOT_JSON:
                 return False
 
