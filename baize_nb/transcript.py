@@ -7,6 +7,7 @@ import re
 from bisect import bisect
 from collections import Counter
 from typing import NamedTuple
+from unicodedata import normalize
 
 from .text import declines, remove_hidden, remove_thoughts
 
@@ -83,8 +84,9 @@ _ASSISTANT = """ki ki-assistent assistent assistentin ia assistant·ia assistent
 asisten trợ·lý ии ии-ассистент ассистент помощник ші асистент помічник βοηθός المساعد الذكاء·الاصطناعي دستیار עוזר
 सहायक एआई ผู้ช่วย 人工智能 人工智慧 助手 助理 ai助手 アシスタント 인공지능 어시스턴트 ａｉ ａｓｓｉｓｔａｎｔ"""
 _NAME = r"(?P<name>(?P<human>human|user{})|ai[ ]assistant|ai|assistant{})"
-_FOREIGN = ["".join("|" + re.escape(n).replace("·", "[ ]") for n in names.split()) for names in (_HUMAN, _ASSISTANT)]
-_BEFORE = r"^[ \t]*(?:\#{1,6}[ \t]+)?(?P<bold>\*{1,2}|_{1,2})?"
+_FOREIGN = [names + " " + normalize("NFD", names) for names in (_HUMAN, _ASSISTANT)]
+_FOREIGN = ["".join("|" + re.escape(n).replace("·", "[ ]") for n in names.split()) for names in _FOREIGN]
+_BEFORE = r"^[ \t\xa0\u3000\u200b-\u200f\ufeff]*(?:\#{1,6}[ \t]+)?(?P<bold>\*{1,2}|_{1,2})?"
 _FLAGS = re.IGNORECASE | re.MULTILINE | re.VERBOSE
 
 # [Human] [|Human|] 【Human】 ［人类］ **[Human]:** ### [Human]: … but not the link [AI](https://…) or [AI][1]

@@ -140,6 +140,11 @@ def test_near_copies_are_found_in_scripts_without_spaces_or_with_marks(language)
     assert corpus.near_duplicates([dialogue("?", said), dialogue("?", said.replace(word, other, 1))])
 
 
+def test_emoji_are_no_words_and_not_all_the_same():
+    assert not corpus.near_duplicates([dialogue("🎉", "😀"), dialogue("???", "!!!"), dialogue("👍", "👎")])
+    assert corpus.near_duplicates([dialogue("🎉", "😀"), dialogue("🎉", "😀")])
+
+
 # ---- split
 
 

@@ -219,6 +219,8 @@ def said(text):
         ("**[Human]:**", "**[AI]**:"), ("### [Human]", "### [AI]"), ("【Human】", "【AI】"),
         ("［Human］：", "［AI］："), ("【｜Human｜】", "【｜AI｜】"), ("［Ｈｕｍａｎ］", "［ＡＩ］"),
         ("［人类］", "［助手］"), ("[Mensch]", "[KI]:"),
+        ("\ufeff[Human]", "\u200f[AI]"), ("\xa0[Human]", "\u3000[AI]"),
+        (unicodedata.normalize("NFD", "[Người dùng]"), unicodedata.normalize("NFD", "[Trợ lý]")),
         ("**[Utilisateur]**", "**[Assistant IA]**"), ("[Người dùng]", "[Trợ lý]"), ("[Uſer]", "[Aı]"),
         ("Human:", "AI:"), ("Human：", "AI："), ("User:", "Assistant:"), ("Human:", "AI Assistant:"),
         ("HUMAN:", "ASSISTANT:"), ("**Human**:", "**AI**:"), ("**Human:**", "**AI:**"), ("_Human:_", "__AI__:"),

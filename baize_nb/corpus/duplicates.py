@@ -75,8 +75,9 @@ class Groups(dict):
 
 
 def all_words(dialogue: Dialogue) -> list[str]:
-    """List the words of all messages of a dialogue."""
-    return [word for message in dialogue.messages for word in words(message["content"])]
+    """List the words of all messages of a dialogue; where there is none, of emoji say, the messages."""
+    said = [message["content"] for message in dialogue.messages]
+    return [word for text in said for word in words(text)] or said
 
 
 class Candidates:
