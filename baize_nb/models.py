@@ -233,6 +233,7 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
         wrong = [f"{key} has the shape {tuple(a)} instead of {tuple(b)}" for key, a, b in found["mismatched_keys"]]
         if lost and dtype not in profiles.QUANTIZED:
             wrong.append(f"{len(lost)} weights are missing ({min(lost)} …)")
+        wrong += [f"{key} has no place there" for key in found["unexpected_keys"] if key.startswith("model.layers.")]
         if len(tokenizer) > rows:
             wrong.append(f"its tokenizer has {len(tokenizer):,} tokens, and the model {rows:,}")
         if wrong:  # transformers would go on with random numbers there
@@ -248,7 +249,7 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
 
 def _fault(source, error):
     """What is wrong with a folder of weights, in a sentence; for a hub id, what `error` says first."""
-    files = [file for file in sorted(Path(source).glob("*")) if file.suffix in (".safetensors", ".bin")]
+    files = [f for f in sorted(Path(source).glob("*")) if f.suffix in (".safetensors", ".bin") and f.is_file()]
     for file in files:
         with file.open("rb") as opened:
             if opened.read(24) == b"version https://git-lfs.":
@@ -287,7 +288,7 @@ def _with_adapter(model, adapter):
         )
 
     rows = model.get_input_embeddings().weight.shape[0]
-    ends = [key for key in weights if "embed_tokens" in key or "lm_head" in key]
+    ends = [key for key in weights if ("embed_tokens" in key or "lm_head" in key) and weights[key].ndim]
     for key in ends:
         whole = key.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.lora_B.weight"))
         size = weights[key].shape[0 if whole else -1]
@@ -316,8 +317,12 @@ def _with_adapter(model, adapter):
             wrong = f"{len(lost)} of {len(needed)} weights are missing ({min(lost)} …)"
         elif surplus:
             wrong = f"{len(surplus)} of its {len(given)} weights have no place there ({min(surplus)} …)"
-    except (RuntimeError, ValueError, TypeError) as error:  # targets that this model lacks, other shapes
-        wrong = str(error).strip().splitlines()[-1].strip()
+        elif broken := [key for key in sorted(given) if not weights[key].isfinite().all()]:
+            wrong = f"{len(broken)} of its {len(given)} weights are no numbers ({broken[0]})"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # targets that this model lacks, other shapes, a configuration that makes no sense
+        wrong = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
     if wrong:
         raise CourseError(
             f"The adapter {name} does not fit this base model: {wrong}. It was trained on another one, or is damaged. "

@@ -103,6 +103,16 @@ def renamed(folder, old, new):
     save_file({k.replace(old, new): v for k, v in weights.items()}, folder / "adapter_model.safetensors")
 
 
+def scaled(folder, by):
+    file = folder / "adapter_model.safetensors"
+    save_file({k: v * by for k, v in load_file(file).items()}, file)
+
+
+def in_a_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
 def deeper(folder):
     """As if it were trained on a model of more layers."""
     weights = load_file(folder / "adapter_model.safetensors")
@@ -134,6 +144,11 @@ FAULTS = {  # what happened to an adapter: (the change, the sentence)
     "unknown kind": (lambda a: set_config(a, peft_type="WONDER"), "of a kind that peft does not know .*WONDER"),
     "no JSON": (lambda a: (a / "adapter_config.json").write_text("{"), "Could not read the adapter"),
     "no weights": (lambda a: (a / "adapter_model.safetensors").unlink(), "Could not read the adapter"),
+    "no numbers": (lambda a: scaled(a, float("nan")), "8 of its 8 weights are no numbers"),
+    "a folder": (lambda a: in_a_folder(a / "adapter_model.safetensors"), "Could not read the adapter"),
+    "odd ranks": (lambda a: set_config(a, rank_pattern=["x"]), "does not fit this base model"),
+    "odd targets": (lambda a: set_config(a, target_modules="(["), "does not fit this base model"),
+    "tokens it has not": (lambda a: set_config(a, trainable_token_indices=[5]), "does not fit this base model"),
     "other targets": (lambda a: set_config(a, target_modules=["c_attn"]), "does not fit this base model"),
 }
 
@@ -177,6 +192,7 @@ def test_what_is_wrong_with_a_base_model_is_one_sentence(bases, tmp_path):
     assert "is a Git LFS pointer" in base("pointer", lambda f: file(f).write_bytes(POINTER))
     assert "cut or damaged" in base("cut", lambda f: file(f).write_bytes(file(f).read_bytes()[:-40]))
     assert "weights are missing" in base("layers", lambda f: set_config(f, "config.json", num_hidden_layers=3))
+    assert "model.layers.1" in base("fewer", lambda f: set_config(f, "config.json", num_hidden_layers=1))
     assert "(49152, 32) instead of (49160, 32)" in base(
         "vocabulary", lambda f: set_config(f, "config.json", vocab_size=49_160)
     )
