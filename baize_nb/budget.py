@@ -109,7 +109,8 @@ def worst_case(body: dict) -> Tokens:
     """
     texts = [m["content"] for m in body["messages"]] if "messages" in body else [body["prompt"]]
     read = sum(len(t.encode() if isinstance(t, str) else t) + PER_MESSAGE for t in texts) + PER_REQUEST
-    return Tokens(read, body.get("max_completion_tokens") or body.get("max_tokens") or NO_LIMIT)
+    wrote = body.get("max_completion_tokens") or body.get("max_tokens") or NO_LIMIT
+    return Tokens(read, wrote * (body.get("n") or 1))
 
 
 class BudgetTracker:

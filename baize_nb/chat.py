@@ -410,7 +410,7 @@ class EndpointSession(Conversation):
                     raw += text
                     if not begun:  # thoughts stand before an answer, and can come letter by letter
                         text = remove_thoughts(raw)
-                        begun = not re.fullmatch(r"\s*(?:<\S{0,20})?", text)
+                        begun = not re.fullmatch(r"\s*(?:[<◁\[]\S{0,20})?", text)
                     yield text if begun else "", 1
                 usage = getattr(chunk, "usage", None)
                 read, wrote = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
@@ -425,6 +425,7 @@ class EndpointSession(Conversation):
         if end == "fault":
             raise CourseError(f"{self.teacher.base_url} broke off its reply ({finish}). Ask again.")
         said = (begun and raw) or rest.strip()
+        thought = thought or (kind == "chat" and end == "length")  # where nothing else was said
         if kind == "chat" and not (said or raw or thought or end == "content_filter"):
             raise CourseError(f"{self.teacher.base_url} sent an empty reply. Ask again.")
         if not said and (raw or thought):

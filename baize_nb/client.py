@@ -4,6 +4,7 @@ The `openai` client could retry by itself, but each attempt may be billed, so ea
 """
 
 import asyncio
+import contextlib
 import random
 import re
 import sys
@@ -101,9 +102,10 @@ class Completion(NamedTuple):
 
 # What endpoints call the reasons for an end; what is none of these, or missing, is a stop.
 _FINISH = {
-    "length": r"length|max_?(?:output_|completion_|new_)?tokens|model_length|token_limit",
-    "content_filter": r"content_?filter\w*|safety|recitation|prohibited_content|blocklist|spii|sensitive|refusal",
-    "fault": r"error|\w*_error|abort(?:ed)?|cancel\w*|insufficient_system_resource|malformed\w*",
+    "fault": r".*(?:error|abort|cancel|insufficient|malformed|time_?out|failed).*",
+    "length": r".*(?:length|max_?(?:output_|completion_|new_)?tokens|token_limit|context_window).*",
+    "content_filter": r".*(?:filter|safety|recitation|prohibited|block|spii|sensitive|guardrail|moderat|flagged).*"
+    r"|refusal",
 }
 
 
@@ -116,14 +118,23 @@ def read_finish(finish) -> str:
 def read_usage(usage, text: str, worst: Tokens) -> Tokens:
     """Return the Tokens that an answer is billed; the worst case where its usage is missing or can't be true.
 
-    Thoughts count too: some endpoints name them in the total only.
+    Thoughts count too: some endpoints name them in the total only. A usage that claims more than the worst is believed.
     """
     read, wrote, total = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion", "total"))
+    if wrote is None and type(read) is type(total) is int:  # thoughts only
+        wrote = total - read
     if not all(type(n) is int and n >= 0 for n in (read, wrote)) or not read or (text and not wrote):
-        return worst
-    thoughts = getattr(getattr(usage, "completion_tokens_details", None), "reasoning_tokens", None) or 0
-    wrote += thoughts if type(thoughts) is int and thoughts > wrote else 0
+        claimed = [int(n) for n in (read, wrote, total) if type(n) in (int, float) and 0 <= n < 1e12]
+        return worst.plus(Tokens(0, max(0, max(claimed, default=0) - sum(worst))))
+    thoughts = _reasoning(usage)
+    wrote += thoughts if thoughts > wrote else 0
     return Tokens(read, max(wrote, total - read) if type(total) is int else wrote)
+
+
+def _reasoning(usage):
+    """Tokens of thoughts that a usage names, 0 for none."""
+    found = (getattr(at, "reasoning_tokens", 0) for at in (getattr(usage, "completion_tokens_details", None), usage))
+    return max(n if type(n) is int else 0 for n in found)
 
 
 def read_content(message) -> tuple[str, bool]:
@@ -133,9 +144,11 @@ def read_content(message) -> tuple[str, bool]:
     if isinstance(content, list | dict):  # parts: those of the answer are text
         parts = [content] if isinstance(content, dict) else content
         parts = [{"text": part} if isinstance(part, str) else part for part in parts]
-        parts = [(str(part.get("type", "text")), part.get("text")) for part in parts if isinstance(part, dict)]
-        thoughts = thoughts or any("think" in kind or "reason" in kind for kind, _ in parts)
-        content = "".join(text for kind, text in parts if "text" in kind and isinstance(text, str))
+        parts = [(str(part.get("type") or "text"), part.get("text")) for part in parts if isinstance(part, dict)]
+        thoughts = thoughts or any(re.search("think|reason", kind) for kind, _ in parts)
+        content = "".join(
+            text for kind, text in parts if re.fullmatch("(output_)?text", kind) and isinstance(text, str)
+        )
     return content, thoughts
 
 
@@ -143,12 +156,14 @@ def read_completion(reply, worst: Tokens) -> Completion:
     """Return the Completion in a reply of either kind. Raises Faulty for anything else, with what it may have cost."""
     if isinstance(reply, str) and "<" in reply[:100]:
         raise Faulty("the endpoint sent a web page where an answer should be", Tokens())
-    if error := getattr(reply, "error", None):  # under HTTP 200, as routers do
-        code = str(error.get("code")) if isinstance(error, dict) else ""
-        fault = Faulty("", Tokens(), int(code) if re.fullmatch("[45]..", code) and code.isdigit() else None, error)
+    if isinstance(reply, str) and reply.lstrip().startswith("data:"):  # billed, and the same at every attempt
+        raise Faulty("the endpoint streamed its answer, which was not asked for", worst, 200)
+    choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
+    if error := getattr(reply, "error", None) or (not choices and getattr(reply, "base_resp", None)):
+        # Under HTTP 200, as routers do; what a broken answer has cost may stand beside it.
+        fault = Faulty("", read_usage(usage, "", Tokens()), body=error)
         fault.args = (f"the endpoint sent an error: {told(fault)[1]}",)
         raise fault
-    choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
     if not isinstance(choices, list) or not choices or choices[0] is None:
         # Without choices and usage it is no answer of a model, and nobody bills it.
         made = usage is not None or isinstance(choices, list)
@@ -168,13 +183,15 @@ def read_completion(reply, worst: Tokens) -> Completion:
         fault = f"the endpoint broke off its answer ({choice.finish_reason})"
     if fault:
         raise Faulty(fault, bill)
+    thoughts = thoughts or _reasoning(usage) > 0 or (finish == "length" and raw == "" and message is not choice)
     text, refusal = remove_thoughts(raw).strip(), getattr(message, "refusal", None)
     if refusal and not text:
         finish = f"refusal: {' '.join(str(refusal).split())[:500]}"
     elif finish in ("length", "stop") and not text and (thoughts or raw.strip()):
         finish = "thoughts"
     logprobs = getattr(getattr(choice, "logprobs", None), "content", None)
-    return Completion(text, finish, bill, logprobs and {t.token: t.logprob for t in logprobs[0].top_logprobs})
+    top = getattr(logprobs[0], "top_logprobs", None) if isinstance(logprobs, list) and logprobs else None
+    return Completion(text, finish, bill, {t.token: t.logprob for t in top or () if hasattr(t, "logprob")} or None)
 
 
 def random_seed(id: str, number: int, attempt: int = 0) -> int:
@@ -195,12 +212,12 @@ def describe(error: Exception) -> str:
 class Sender:
     """Sends the requests of one run. limits : Limits. budget : BudgetTracker. log : Journal of requests."""
 
-    def __init__(self, client, teacher, limits, budget, log):
+    def __init__(self, client, teacher, limits, budget, log, longest=0):
         self.client, self.teacher, self.limits, self.budget, self.log = client, teacher, limits, budget, log
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
         self.number = 0  # of requests so far
         self.reached, self.refused = False, 0  # whether this run has had any answer yet; items refused before that
-        self.longest = 0  # tokens that an answer was billed, at most: some endpoints think beyond the limit
+        self.longest = longest  # tokens that an answer may be billed: some endpoints think beyond the limit
         self._alone = asyncio.Lock()
 
     async def send(self, id, kind, body, until=None):
@@ -211,6 +228,7 @@ class Sender:
         when the attempts are used up or the endpoint refuses this very request.
         """
         attempt = 1
+        body = body if until is None else body | {"stream_options": {"include_usage": True}}
         while True:
             adapted = self.teacher.adapted(kind, body)
             try:
@@ -252,16 +270,16 @@ class Sender:
                 # An error status costs nothing; an answer that never came may have been made.
                 unpaid = isinstance(error, openai.APIStatusError) or never_sent(error)
                 bill, error.entry = getattr(error, "bill", Tokens() if unpaid else worst), entry
-                self.longest = max(self.longest, bill.completion if isinstance(error, Faulty) else 0)
                 fault = describe(error).replace(self.teacher.api_key or "no key", "…")
                 self.log.write({"got": number, "id": id, "fault": fault, "bill": bill})
                 raise
             self.reached, bill = True, reply.usage
-            self.longest = max(self.longest, bill.completion)
             self.log.write({"got": number, "id": id, **_answer_line(reply)})
             self.rate.correct(entry, sum(bill))
             return reply
         finally:
+            # Where one answer went over what was set aside, the next may go further.
+            self.longest = max(self.longest, bill.completion * (2 if bill.completion > worst.completion else 1))
             self.budget.pay(worst, bill)
 
     async def call(self, kind, body, worst, until=None):
@@ -271,8 +289,7 @@ class Sender:
             if until is None:
                 return read_completion(await create(model=self.teacher.model, **body), worst)
             text, finish, pieces, usage = "", None, 0, None
-            body = body | {"stream": True, "stream_options": {"include_usage": True}}
-            async with await create(model=self.teacher.model, **body) as stream:
+            async with await create(model=self.teacher.model, stream=True, **body) as stream:
                 async for chunk in stream:
                     usage = getattr(chunk, "usage", None) or usage
                     for choice in chunk.choices or ():
@@ -293,7 +310,9 @@ class Sender:
 
     async def _wait(self, error, attempt):
         """Until the next attempt. "Too many requests" makes everybody wait, any other fault only this item."""
-        headers = error.response.headers if isinstance(error, openai.APIStatusError) else {}
+        headers = dict(error.response.headers if isinstance(error, openai.APIStatusError) else {})
+        with contextlib.suppress(AttributeError, KeyError, TypeError):  # those that a router quotes in the body
+            headers |= {name.lower(): str(value) for name, value in error.body["metadata"]["headers"].items()}
         status, _, text = told(error)
         asked = asked_pause(headers, text)
         if asked is not None and asked > LONGEST_PAUSE:
@@ -317,7 +336,7 @@ class Sender:
 #    {"got": 7, "id": …, "text": …, "finish": …, "bill": […]}    its answer
 #    {"got": 7, "id": …, "fault": …, "bill": […]}                or what went wrong
 #    {"forget": id}                                              these answers were of no use; ask afresh
-#    {"spent": [prompt, completion]}                             sum of what an earlier run paid
+#    {"spent": [prompt, completion], "longest": …}               sum of what an earlier run paid; see Sender
 
 
 def log_path(path: str | Path) -> Path:
@@ -330,13 +349,14 @@ def _answer_line(answer):
     return line | ({"top": answer.top} if answer.top else {})
 
 
-def shorten_log(log, finished) -> tuple[Tokens, dict]:
-    """Cut a log of requests, an open Journal, down to what is still of use; return (Tokens spent, {id: [Completion]}).
+def shorten_log(log, finished) -> tuple[Tokens, dict, int]:
+    """Cut a log of requests, an open Journal, down to what is still of use.
 
+    Returns (Tokens spent, {id: [Completion]}, tokens of the longest answer).
     finished : ids that need no answers any more. A request that was sent and never answered, because the process was
     killed, counts with its worst case.
     """
-    spent, answers, under_way = [Tokens()], defaultdict(list), {}
+    spent, answers, under_way, longest = [Tokens()], defaultdict(list), {}, [0]
 
     def note(line):
         if "sent" in line:
@@ -344,22 +364,24 @@ def shorten_log(log, finished) -> tuple[Tokens, dict]:
         elif "got" in line:
             under_way.pop(line["got"], None)
             spent.append(Tokens(*line["bill"]))
+            longest.append(spent[-1].completion)
             if "text" in line and line["id"] not in finished:
                 answers[line["id"]].append(Completion(line["text"], line["finish"], spent[-1], line.get("top")))
         elif "forget" in line:
             answers.pop(line["forget"], None)
         else:
             spent.append(Tokens(*line["spent"]))
+            longest.append(line.get("longest", 0))
 
     for _ in log.records(note, "line of a log of requests"):
         pass
     spent = Tokens(*map(sum, zip(*spent, *under_way.values(), strict=True)))
     known = [(id, answer) for id, found in answers.items() for answer in found]
     rest = spent.minus(Tokens(*map(sum, zip(Tokens(), *(answer.usage for _, answer in known), strict=True))))
-    lines = [{"spent": rest}]  # no request of this run has the number 0
+    lines = [{"spent": rest, "longest": max(longest)}]  # no request of this run has the number 0
     lines += [{"got": 0, "id": id, **_answer_line(answer)} for id, answer in known]
     log.rewrite(lines)
-    return spent, answers
+    return spent, answers, max(longest)
 
 
 # ---- many items ----
@@ -482,12 +504,12 @@ async def ask_all(
     line = f"{{percentage:3.0f}}%|{{bar}}| {{n_fmt}}/{{total_fmt}} {progress} [{{elapsed}}<{{remaining}}{{postfix}}]"
     options = {"file": sys.stdout, "ncols": 110, "disable": not (progress and items), "mininterval": 1}
     with Journal(log_path(path)) as log, tqdm(total=len(items), bar_format=line, **options) as bar:
-        before, answers = shorten_log(log, finished)
+        before, answers, longest = shorten_log(log, finished)
         tracker = BudgetTracker(budget, price_of(teacher, budget.price), before)
         asked = Asked(before, tracker.usd)
         # No retries by the client: each attempt has to fit the budget.
         async with teacher.client(max_retries=0, timeout=limits.timeout) as client:
-            sender = Sender(client, teacher, limits, tracker, log)
+            sender = Sender(client, teacher, limits, tracker, log, longest)
             workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(items)))]
             try:
                 await asyncio.gather(*workers)

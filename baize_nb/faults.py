@@ -21,7 +21,7 @@ class Faulty(Exception):
         self.bill, self.status_code, self.body = bill, status_code, body
 
 
-_WORDS = ("message", "detail", "msg", "error", "raw", "reason", "reasons", "errors", "title", "loc")
+_WORDS = ("message", "detail", "msg", "error", "raw", "reason", "reasons", "errors", "title", "loc", "status_msg")
 _CODES = ("code", "type", "status", "param", "metadata", "innererror", "details", "retryDelay")
 
 
@@ -34,14 +34,18 @@ def told(error: Exception) -> tuple[int, str, str]:
     words = " ".join(dict.fromkeys(_said(body, _WORDS))) or str(error)
     codes = " ".join(_said(body, _WORDS + _CODES)) or words
     words, codes = (" ".join(_KEY.sub("…", text).split()) for text in (words, codes))
-    return getattr(error, "status_code", None) or 0, words[:300], codes[:2000]
+    status = getattr(error, "status_code", None) or 0
+    if not status and isinstance(body, dict) and re.fullmatch("[45][0-9]{2}", str(body.get("code"))):
+        status = int(body["code"])  # in a stream, or under HTTP 200
+    return status, words[:300], codes[:2000]
 
 
 def _said(body, fields):
     """The texts of an error's body, whatever its shape; not what it quotes of the request ("input")."""
     if isinstance(body, dict):
         for field in fields:
-            yield from _said(body.get(field), fields)
+            said = _said(body.get(field), fields)
+            yield from (f"retry in {delay}" for delay in said) if field == "retryDelay" else said
     elif isinstance(body, list | tuple):
         for part in body:
             yield from _said(part, fields)
@@ -52,6 +56,7 @@ def _said(body, fields):
         yield str(body)
 
 
+_NEAR = r"(?:[^.]|\.\S){0,80}"  # within a sentence; the name of a model has dots of its own
 # (what it is, HTTP statuses that can mean it, words and codes); the first that fits counts.
 _KINDS = (
     (
@@ -59,8 +64,8 @@ _KINDS = (
         (400, 401, 402, 403, 412, 429),
         r"insufficient[_ ](?:\w+ )?(?:quota|balance|credit|fund)|exceeded_current_quota|exceeded your current quota"
         r"|billing[_ ](?:hard[_ ]limit|not[_ ]active)|budget_?exceeded|budget has been exceeded|over ?budget|exceeded"
-        r" ?budget|\bcredits\b|credit balance|payment[_ ]required|spend(?:ing)?[_ ]limit"
-        r"|in arrears|account (?:is )?(?:overdue|suspended|not active)|余额不足|欠费",
+        r" ?budget|\bcredits\b|credit balance|payment[_ ]required|spend(?:ing)?[_ ]limit|欠费"
+        r"|key limit exceeded|credit[ _]limit|in arrears|account (?:is )?(?:overdue|suspended|not active)|余额不足",
     ),
     (
         "region",
@@ -77,13 +82,16 @@ _KINDS = (
     ),
     (
         "model",
-        (400, 403, 404, 410, 422),
-        r"model_not_found|model_decommissioned|invalid_model|unknown_model|model_not_supported|deploymentnotfound"
-        r"|not a valid model|invalid model|no endpoints found|no such model|unknown model|deployment[^.]{0,80}not "
-        r"(?:exist|found)|models?\b[^.]{0,80}(?:not found|not exist|n't exist|decommissioned|deprecated|retired"
-        r"|no longer|shut down|not available)|access to (?:the )?model",
+        (400, 401, 403, 404, 410, 422),
+        r"model_not_\w+|model_decommissioned|invalid_model|unknown_model|deploymentnotfound|no models? loaded"
+        r"|not a valid model|invalid model|no endpoints found|no allowed providers|no such model|unknown model"
+        rf"|deployment{_NEAR}not (?:exist|found)|models?\b{_NEAR}(?:not[ _]found|not exist|n't exist|decommissioned"
+        r"|deprecated|retired|no longer (?:available|supported|served|offered)|shut down|not available)"
+        r"|access (?:to )?(?:the )?model",
     ),
-    ("model", (500,), r"(?:could not|failed to|cannot) load model"),
+    ("model", (500,), r"(?:could not|failed to|cannot) load model|requires more (?:system )?memory"),
+    ("path", (400,), r"unexpected endpoint"),
+    ("context", (429,), r"request too large"),  # for a minute's tokens: it never fits
     (
         "filter",
         (400, 403, 422, 451),
@@ -98,8 +106,9 @@ _KINDS = (
     (
         "context",
         (400, 413, 422, 500),
-        r"context|too (?:long|large)|too many tokens|token limit|exceed|reduce (?:the|your)|maximum (?:length|number of"
-        r" tokens)|tokens[^.]{0,40}must be|(?:input|prompt)[^.]{0,20}length",
+        r"context(?! (?:deadline|cancel))|too (?:long|large)|too many tokens|token limit|reduce (?:the|your)"
+        r"|(?<!deadline )(?<!limit[ _])(?<!quota )(?<!capacity )exceed|maximum (?:length|number of tokens)"
+        r"|tokens[^.]{0,40}must be|(?:input|prompt)[^.]{0,20}length",
     ),
 )
 _BY_STATUS = {401: "key", 402: "money", 407: "proxy", 413: "context", 451: "region"} | dict.fromkeys((404, 405), "path")
@@ -112,7 +121,7 @@ def kind_of(error: Exception) -> str:
     these concern the whole run; "filter" and "context": this one text; "": unknown.
     """
     status, _, text = told(error)
-    if not status:
+    if not status and getattr(error, "body", None) is None:
         chain, cause = "", error
         while cause is not None:
             chain, cause = f"{chain} {type(cause).__name__}: {cause}", cause.__cause__ or cause.__context__
@@ -127,7 +136,7 @@ def kind_of(error: Exception) -> str:
         return "connection" if type(error).__name__ in ("APIConnectionError", "APITimeoutError") else ""
     page = text.startswith("a web page")  # a firewall's or a portal's: its words say nothing about key or model
     for kind, statuses, pattern in _KINDS:
-        if status in statuses and not page and (found := re.search(pattern, text, re.I)):
+        if (status or 400) in statuses and not page and (found := re.search(pattern, text, re.I)):
             # Gemini says "you exceeded your current quota" where a minute's requests are used up, and how long to wait.
             again = status == 429 and "current quota" in found[0].lower() and re.search("retry", text, re.I)
             return "" if again else kind
@@ -143,8 +152,8 @@ def passes(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     status, kind = told(error)[0], kind_of(error)
     if not status:
-        return kind != "path"
-    return not kind and (status in (408, 409, 425, 429) or status >= 500)
+        return kind in ("", "connection", "certificate", "tls", "proxy")
+    return not kind and (status in (408, 409, 425, 429) or (status >= 500 and status != 501))
 
 
 _REFUSAL = re.compile(
@@ -230,7 +239,9 @@ def proxy_unusable(error: Exception) -> CourseError:
 # ---- how long to wait ----
 
 _AGAIN = re.compile(
-    r"(?:(?:again|retry)\W+(?:in|after)|wait(?: for)?)\W+([\d.]+ ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)", re.IGNORECASE
+    r"(?:(?:again|retry|resets?|available)\W+(?:in|after)(?: about)?|wait(?: for)?)\W+"
+    r"(\d[\d.]*(?: ?[a-zµ]+(?:[\d.]+[a-zµ]+)*)?)(?![-:/\w])",
+    re.IGNORECASE,
 )
 
 
@@ -269,12 +280,16 @@ def _seconds(text):
         return max(0.0, number) if number < float("inf") else None  # not nan either
     except ValueError:
         pass
-    plain = re.sub(r" ?(d|h|m|s)(?:ay|our|in|inute|ec|econd)s?\b", r"\1", text)
-    if re.fullmatch(r"(?:[\d.]+(?:ms|us|µs|ns|d|h|m|s))+", plain):
+    plain = re.sub(r" ?(ms|d|h|m|s)(?:ay|our|r|in|inute|ec|econd)s?\b", r"\1", text.lower().replace("milli", "m"))
+    plain = re.sub(r"\s+", "", plain)
+    if re.fullmatch(r"(?:\d+(?:\.\d*)?(?:ms|us|µs|ns|d|h|m|s))+", plain):
         return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([a-zµ]+)", plain))
     try:
         moment = datetime.fromisoformat(text)
         return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - time.time())
     except ValueError:
         date = email.utils.parsedate_tz(text)
+    try:
         return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    except (ValueError, OverflowError):  # a year that there is not
+        return None

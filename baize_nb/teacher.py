@@ -26,7 +26,7 @@ OPENAI_MODEL = "gpt-6-luna"
 
 THOUGHTS = 1024  # tokens of room for the thoughts of a model that thinks before it answers
 _THINKERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d))(?!.*chat)")  # at OpenAI
-_NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|moderation|rerank|image|audio|bge-|clip", re.IGNORECASE)
+_NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|moderation|rerank|image|audio|ocr|guard|bge-|clip", re.IGNORECASE)
 # What an endpoint may call a parameter that it refuses.
 _CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 

@@ -185,7 +185,8 @@ def remove_hidden(text: str) -> str:
 
 _THOUGHTS = re.compile(
     r"\A\s*<(think|thinking|thought|reasoning|seed:think)>.*?(?:</\1>|\Z)"  # a model that shows them
-    r"|\A\s*◁think▷.*?(?:◁/think▷|\Z)"
+    r"|\A\s*◁think▷.*?(?:◁/think▷|\Z)|\A\s*\[THINK\].*?(?:\[/THINK\]|\Z)|\Aanalysis\S.*?assistantfinal"
+    r"|\A\s*<\|START_THINKING\|>.*?(?:<\|END_THINKING\|>(?:\s*<\|START_RESPONSE\|>)?|\Z)"
     r"|\A\s*<\|channel\|>(?:analysis|commentary).*?(?:<\|channel\|>final(?:<\|message\|>)?|\Z)"
     r"|\A(?:(?!<think).)*?</think(?:ing)?>",  # its template opened them
     re.DOTALL | re.IGNORECASE,

@@ -59,9 +59,14 @@ FAULTS = {
         {"error": {"message": "You exceeded your current quota. Please retry in 0.02s"}}, 429
     ),
     "error under 200": Answer({"error": {"message": "Provider returned error", "code": 502}}),
+    "error under 200, no number": Answer({"error": {"message": "Rate limit exceeded"}}),
+    "500 of a slow model": Answer({"error": "context deadline exceeded"}, 500),
     "500": Answer(b"Internal error", 500, {"Content-Type": "text/plain"}),
     "503 with HTML": Answer(b"<html>busy</html>", 503, {"Content-Type": "text/html"}),
     "529 with Retry-After 0": Answer({"error": {"message": "Overloaded"}}, 529, {"Retry-After": "0"}),
+    "429 of a minute's quota, the time apart": Answer(
+        [{"error": {"message": "You exceeded your current quota", "details": [{"retryDelay": "0.02s"}]}}], 429
+    ),
     "reset": Answer(fault="reset"),
     "time-out": Answer(fault="hang"),
     "half a body": Answer(completion("Half."), fault="cut"),
@@ -131,6 +136,18 @@ FATAL = {
     "unknown model, Mistral": (400, {"message": "Invalid model: m", "type": "invalid_model"}, "BAIZE_TEACHER_MODEL"),
     "model that is gone": (400, {"message": "gone", "code": "model_decommissioned"}, "has no model.*: gpt-a, gpt-b"),
     "bad deployment": (404, {"code": "DeploymentNotFound", "message": "x"}, "has no model"),
+    "empty account, no number": (200, {"message": "x", "code": "insufficient_quota"}, "no quota left"),
+    "a key's limit": (403, {"message": "Key limit exceeded (total limit)."}, "no quota left"),
+    "credit limit": (403, {"message": "Credit limit exceeded", "type": "credit_limit"}, "no quota left"),
+    "name with a dot": (404, {"message": "models/gem-1.5-pro is not found for API version v1"}, "has no model"),
+    "name with a dot, quoted": (404, {"message": 'model "llama3.2" not found, try pulling it'}, "has no model"),
+    "unknown model, two words": (404, {"message": "model: m-4", "type": "not_found_error"}, "has no model"),
+    "unknown model, access": (404, {"message": "Unable to access m", "code": "model_not_available"}, "has no model"),
+    "model of other keys": (401, {"message": "key not allowed to access model."}, "has no model"),
+    "none loaded": (404, {"message": "No models loaded. Please load one"}, "has no model"),
+    "model that is too large": (500, {"message": "model requires more system memory (8 GiB)"}, "has no model"),
+    "model, under 200": (200, {"message": "Model m not found"}, "has no model"),
+    "wrong path, under 200": (200, "Unexpected endpoint or method.", "does not know this request"),
     "wrong path": (404, {"message": "Not Found"}, "does not know this request.*BAIZE_TEACHER_URL"),
     "region": (403, {"message": "Country, region, or territory not supported"}, "does not serve the place"),
     "whatever, always": (
@@ -140,6 +157,11 @@ FATAL = {
     ),
     "a firewall": (403, {"message": "no"}, "refused the first 5 requests: HTTP 403: no"),
     "a long pause": (429, {"message": "Try again in 26h0m0s"}, "pause of 1560 minutes"),
+    "a long pause, of the provider behind a router": (
+        429,
+        {"message": "x", "metadata": {"headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999"}}},
+        "pause of 1667 minutes",
+    ),
 }
 
 
@@ -169,6 +191,7 @@ ENDS = {  # the answer from the third request on: (status, error, the dialogue's
     "context": (400, {"message": "This model's maximum context length is 4096 tokens"}, "context"),
     "context, TGI": (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 2048"}, "context"),
     "too large": (413, {"message": "Request too large"}, "context"),
+    "too large for a minute": (429, {"message": "Request too large for m: Limit 100, Requested 200"}, "context"),
     "other": (400, {"message": "Computer says no"}, "HTTP 400: Computer says no"),
 }
 
@@ -210,13 +233,17 @@ BILLS = {  # an answer, and what it costs: (tokens read, written), None: the wor
     "plain": (usage(prompt=20, completion=5, total=25), (20, 5)),
     "thoughts in the total only": (usage(prompt=20, completion=5, total=925), (20, 905)),
     "thoughts apart": (usage(prompt=20, completion=5, completion_tokens_details=0), (20, 5)),
+    "thoughts beside": (usage(prompt=20, completion=5, reasoning=700), (20, 705)),
+    "only thoughts": (completion("", "length") | {"usage": {"prompt_tokens": 20, "total_tokens": 112}}, (20, 92)),
     "none": (completion("It is.") | {"usage": None}, None),
+    "an answer streamed unasked": (b'data: {"choices": []}', None),
     "zeros": (usage(prompt=0, completion=0, total=0), None),
     "nothing written": (usage(prompt=20, completion=0), None),
     "floats": (usage(prompt=20.0, completion=5.0), None),
     "negative": (usage(prompt=20, completion=-5), None),
     "text": (usage(prompt="20", completion="5"), None),
     "error under 200": ({"error": {"message": "upstream", "code": 502}}, (0, 0)),
+    "error under 200 that is billed": (usage(prompt=20, completion=7) | {"error": {"code": 502}}, (20, 7)),
     "a web page": (b"<html>portal</html>", (0, 0)),
     "no answer of a model": (b"7", (0, 0)),
     "an answer torn off": (b'{"choices": [{"mess', None),
@@ -247,6 +274,28 @@ def test_a_cap_holds_where_answers_are_far_longer_than_what_was_asked_for(path):
     assert 0.9 < report.usd <= 1.0 and "of $1.0000 spent" in report.stopped
 
 
+@pytest.mark.parametrize("counts", [{"total": 5000}, {"prompt": 20.0, "completion": 5000.0}])
+def test_a_usage_that_cannot_be_read_but_claims_more_than_the_worst_case_is_believed(counts, path):
+    async def answer(_, body):
+        return Answer(usage(**counts))
+
+    with serving(answer) as url:
+        collect(url, path, budget=selfchat.Budget(tokens=9999), strategy="transcript")
+    [got] = (json.loads(line) for line in client.log_path(path).read_text().splitlines() if '"got"' in line)
+    assert sum(got["bill"]) == 5000
+
+
+def test_a_cap_holds_over_several_runs_where_answers_are_longer_than_what_was_asked_for(path):
+    async def answer(_, body):
+        return Answer(usage(prompt=20, completion=5, total=3020))
+
+    with serving(answer) as url:
+        for _ in range(4):
+            collect(url, path, 30, budget=selfchat.Budget(tokens=10_000), concurrency=8)
+    spent, *lines = map(json.loads, client.log_path(path).read_text().splitlines())
+    assert 5000 < sum(spent["spent"]) + sum(sum(line["bill"]) for line in lines if "got" in line) <= 10_000
+
+
 # ---- how long to wait ----
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
@@ -262,6 +311,11 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         ({"retry-after": "-1"}, 0),
         ({"retry-after": "1e9"}, 1e9),
         ({"retry-after": "nan"}, None),
+        ({"retry-after": "1.2.3s"}, None),
+        ({"retry-after": "Wed, 01 Jan 99999 00:00:00 GMT"}, None),
+        ({"retry-after": "1 minute 30 Seconds"}, 90),
+        ({"retry-after": "5 hrs"}, 18000),
+        ({"retry-after": "500 milliseconds"}, 0.5),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "20"}, 0.02),
         ({"retry-after": "Wed, 01 Jan 2020 00:00:00 GMT"}, 0),
@@ -276,6 +330,10 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "1m"}, None),
         ("Please try again in 7m12s.", 432),
         ("Please retry after 5 seconds", 5),
+        ("Retry after 60", 60),
+        ("Try again after 2026-11-28", None),
+        ("Your limit resets in about 5 minutes", 300),
+        ("Expected available in 20 seconds.", 20),
         ("Rate limit exceeded. Please wait 40000 seconds before retrying.", 40000),
         ({"ratelimit-reset": "30"}, 30),
         ({}, None),
@@ -341,7 +399,8 @@ REFUSALS = {  # a parameter, how it is refused: (status, body), and what is sent
     "frequency_penalty": (400, {"error": {"message": "Penalty is not enabled for this model"}}, None),
     "presence_penalty": (400, {"error": "Argument not supported on this model: presencePenalty"}, None),
     "temperature": (400, {"error": ONLY}, None),
-    "top_p": (400, {"error": {"message": BOTH}}, None),
+    "top_p": (400, {"error": {"message": "This model no longer supports top_p"}}, None),
+    "top_p ": (400, {"error": {"message": BOTH}}, None),
     "stop": (400, [{"error": {"message": UNKNOWN}}], None),
 }
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.1, "presence_penalty": 0.1}
@@ -351,7 +410,7 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.1, "presenc
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_parameter_that_is_refused_is_learned_once_and_said_once(name, by_hand, path, capsys):
     status, refusal, other = REFUSALS[name]
-    asked = []
+    asked, name = [], name.strip()
 
     async def answer(_, body):
         asked.append(body)
@@ -390,6 +449,22 @@ def test_a_system_message_that_is_refused_stands_before_the_first_question(statu
     assert asked[-1] == [{"role": "user", "content": "What is number 0 good for?"}], "an empty one is not sent"
 
 
+def test_a_raw_prompt_is_streamed_without_what_the_endpoint_refuses(path):
+    async def answer(_, body):
+        if "stream_options" in body:
+            return Answer({"error": {"message": "Unrecognized request argument supplied: stream_options"}}, 400)
+        chunk = json.dumps({"choices": [{"text": "It is.", "finish_reason": "stop"}]})
+        return Answer(f"data: {chunk}\n\ndata: [DONE]\n\n".encode(), headers={"Content-Type": "text/event-stream"})
+
+    async def work(seed, asker):
+        said.append((await asker.complete("Q", 20, until=lambda text: False)).text)
+
+    said = []
+    with serving(answer) as url:
+        asyncio.run(client.ask_all(make_seeds(2), work, teacher.Teacher(url, "m"), path, limits=QUICK))
+    assert said == ["It is."] * 2
+
+
 # ---- models that think ----
 
 THOUGHTS = "The user wants\n[Human] a question\n[AI] an answer\nGood."
@@ -398,6 +473,12 @@ THINKING = {  # how thoughts come, and the message of an answer "It is." after t
     "opened by the template": {"content": f"{THOUGHTS}\n</think>\nIt is."},
     "channel": {"content": f"<|channel|>analysis<|message|>{THOUGHTS}<|end|><|channel|>final<|message|>It is."},
     "field": {"content": "It is.", "reasoning_content": THOUGHTS},
+    "parts that say text": {
+        "content": [{"type": "reasoning_text", "text": THOUGHTS}, {"type": None, "text": "It is."}]
+    },
+    "brackets": {"content": f"[THINK]{THOUGHTS}[/THINK]It is."},
+    "marks": {"content": f"<|START_THINKING|>{THOUGHTS}<|END_THINKING|><|START_RESPONSE|>It is."},
+    "channel, its marks lost": {"content": f"analysis{THOUGHTS}assistantfinalIt is."},
     "parts": {"content": [{"type": "thinking", "thinking": THOUGHTS}, {"type": "text", "text": "It is."}]},
 }
 
@@ -415,7 +496,7 @@ def test_thoughts_are_no_dialogue(name, path):
     assert dialogue.messages[1]["content"] == "It is."
 
 
-@pytest.mark.parametrize("name", ["block", "field"])
+@pytest.mark.parametrize("name", ["block", "field", "hidden"])
 def test_where_thoughts_take_all_the_room_more_is_asked_for_at_little_effort(name, path):
     """With it the answer comes; where there is still too little, the seed says so."""
     asked = []
@@ -423,8 +504,8 @@ def test_where_thoughts_take_all_the_room_more_is_asked_for_at_little_effort(nam
     async def answer(_, body):
         asked.append(body)
         enough = body["max_tokens"] > 40 and "number 0" in str(body)
-        short = {"block": {"content": "<think>Hm"}, "field": {"reasoning_content": "Hm"}}
-        message = THINKING[name] if enough else short[name]
+        short = {"block": {"content": "<think>Hm"}, "field": {"reasoning_content": "Hm"}, "hidden": {}}
+        message = THINKING.get(name, {"content": "It is."}) if enough else short[name]
         reply = completion("", "stop" if enough else "length")
         reply["choices"][0]["message"] |= message
         return Answer(reply)
@@ -435,6 +516,17 @@ def test_where_thoughts_take_all_the_room_more_is_asked_for_at_little_effort(nam
     assert [(b["max_tokens"], b.get("reasoning_effort")) for b in asked] == [(40, None)] + 2 * [(1064, "low")]
 
 
+@pytest.mark.parametrize("first", [None, {"token": "It", "logprob": -1}, {"token": "It", "top_logprobs": None}])
+def test_probabilities_that_nobody_asked_for_may_have_any_shape(first, path):
+    async def answer(_, body):
+        reply = completion("It is.")
+        reply["choices"][0]["logprobs"] = {"content": [first]}
+        return Answer(reply)
+
+    with serving(answer) as url:
+        assert collect(url, path, settings=selfchat.Settings(max_turns=1)).made == 1
+
+
 # ---- why an answer ends ----
 
 
@@ -443,8 +535,11 @@ def test_where_thoughts_take_all_the_room_more_is_asked_for_at_little_effort(nam
     [
         *[(finish, "It is.", True) for finish in ("stop", None, "eos_token", "end_turn", "STOP", "unheard_of")],
         *[(finish, "It is so. And it", True) for finish in ("length", "max_tokens", "MAX_TOKENS", "model_length")],
+        ("model_context_window_exceeded", "It is so. And it", True),
         ("length", "No end in sight", "length"),
         *[(finish, "I", "content_filter") for finish in ("content_filter", "SAFETY", "FINISH_REASON_RECITATION")],
+        *[(f"{filter}", "I", "content_filter") for filter in ("content_filter: OTHER", "guardrail_intervened")],
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", "Half", "the endpoint broke off its answer"),
         ("stop", "", "empty"),
         ("stop", None, "empty"),
         ("tool_calls", None, "empty"),

@@ -128,8 +128,7 @@ class Upstream:
                 return reply
             # A web page, or an error under HTTP 200, as routers send it.
             error = reply.get("error") if isinstance(reply, dict) else None
-            code = error.get("code") if isinstance(error, dict) else None
-            raise Faulty("no completion", Tokens(), code if isinstance(code, int) else None, error)
+            raise Faulty("no completion", Tokens(), body=error)
 
     async def pieces(self, kind: str, body: dict):
         """Yield the answer piece by piece, as dictionaries; the last one holds the usage. Raises Refusal."""
