@@ -208,7 +208,7 @@ def read_result(result: dict, worst: Tokens) -> tuple:
         said = f"HTTP {response.get('status_code')}: {_words(body.get('error'))}"
     else:
         try:
-            text, said, bill = read_completion(ChatCompletion.construct(**body), worst)
+            text, said, bill = read_completion(ChatCompletion.construct(**body), worst)[:3]
             text = None if said.startswith("refusal") else text
         except Faulty as error:
             said, bill = str(error), error.bill
