@@ -26,7 +26,7 @@ def intervals(models: dict, titles: dict):
             ax.set_xlim(-0.04 * reach, 1.04 * reach)
         ax.grid(axis="x", color=style.PALE)
         style.label(ax, title)
-        ax.title.set_fontsize(10)
+        ax.set_title(title, loc="left", fontsize=9)  # three side by side
     for ax in axes[len(titles) :]:
         ax.set_visible(False)
     return fig
