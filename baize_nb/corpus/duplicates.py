@@ -75,9 +75,9 @@ class Groups(dict):
 
 
 def all_words(dialogue: Dialogue) -> list[str]:
-    """List the words of all messages of a dialogue; where there is none, of emoji say, the messages."""
+    """List the words of all messages of a dialogue; where there is none, of emoji say, their pieces."""
     said = [message["content"] for message in dialogue.messages]
-    return [word for text in said for word in words(text)] or said
+    return [word for text in said for word in words(text)] or " ".join(said).split()
 
 
 class Candidates:
