@@ -42,9 +42,9 @@ def embedded(dialogues=32, slots=16):
     bodies = []
     send = Sender.call
 
-    async def noted(self, kind, body, worst):
+    async def noted(self, kind, body, *rest):
         bodies.append((kind, dict(body)))
-        return await send(self, kind, body, worst)
+        return await send(self, kind, body, *rest)
 
     # An engine of its own for each: it keeps prompts that it has read, and would answer the same ones sooner.
     with teacher.embedded(slots) as model, tempfile.TemporaryDirectory() as folder:
