@@ -63,6 +63,17 @@ def runs():
     return folder
 
 
+def scratch(path):
+    """The place of something large that can be made anew: `path`, or the same place under `$BAIZE_SCRATCH` if set.
+
+    On Colab that keeps a small Drive from filling up. A path outside of `runs()` stays what it is.
+    """
+    root, path = os.environ.get("BAIZE_SCRATCH"), Path(path)
+    if not root or not path.absolute().is_relative_to(runs().absolute()):
+        return path
+    return Path(root).expanduser() / profile_name() / path.absolute().relative_to(runs().absolute())
+
+
 def find(name):
     """Path of the artifact `name` ("corpus.jsonl", "adapter", …): this run's own, else the shipped one, said aloud.
 

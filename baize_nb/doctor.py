@@ -264,19 +264,18 @@ def colab() -> Finding | None:
     """Look whether the runs outlive a reset of the Colab machine. None elsewhere."""
     if not _on_colab():
         return None
-    runs, mount = PurePosixPath(common.runs()), f"`from google.colab import drive; drive.mount('{DRIVE}')`"
+    runs = PurePosixPath(common.runs())
     if not runs.is_relative_to(DRIVE):
         note = (
-            f"Colab wipes this machine at a reset, and {runs.name}/ with it. To keep your runs, before all else: "
-            f"{mount} and `import os; os.environ['BAIZE_RUNS'] = '{DRIVE}/MyDrive/baize'`. After a reset, do that and "
-            "run the set-up cell again; the notebooks go on from what is there."
+            f"Colab wipes this machine at a reset, and {runs.name}/ with it. To keep your runs on your Drive, write "
+            "--drive at the end of the set-up cell and run it, now and after a reset; the notebooks go on from there."
         )
         return Finding("runs lie on the machine's own disk", note=note)
     if Path(DRIVE).is_mount():
         return Finding("runs lie on your Drive: a reset does not touch them")
     remedy = (
         f"Drive is not mounted, so {DRIVE} is only a folder of this machine. Restart the session, put that folder "
-        f"aside (`!mv {DRIVE} /content/not-on-drive`), then {mount}, and run this notebook again."
+        f"aside (`!mv {DRIVE} /content/not-on-drive`), and run the set-up cell with --drive."
     )
     return Finding("BAIZE_RUNS names your Drive, which is not there", remedy)
 

@@ -233,7 +233,7 @@ def serve(name: str, adapter=None, base: str = "embedded", slots: int = 16) -> T
         weights = " ".join(common.sha256(file) for file in files) or base
     if adapter:
         weights += f" {common.sha256(Path(adapter) / 'adapter_model.safetensors')}"
-    path = common.runs() / "evaluation" / f"{name}.gguf"
+    path = common.scratch(common.runs() / "evaluation" / f"{name}.gguf")
     mark = path.with_name(path.name + ".weights.json")
     if adapter is None and base == "embedded":
         path = models.gguf()

@@ -12,7 +12,7 @@ import colab
 import pytest
 import run_notebooks
 
-from baize_nb import doctor
+from baize_nb import common, doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -128,16 +128,41 @@ def test_secrets_that_do_not_answer_are_asked_for_once(userdata, capsys, kind):
 
 def test_a_second_run_installs_nothing_and_changes_nothing(userdata, asked, capfd):
     before = list(sys.path)
-    colab.main()
-    colab.main()
+    colab.main([])
+    colab.main([])
     assert not asked.calls and sys.path == before and "Installing" not in capfd.readouterr().out
+
+
+def test_runs_are_kept_on_drive_where_that_is_asked_for_and_what_is_large_is_not(userdata, asked, monkeypatch, capfd):
+    mounted = []
+    sys.modules["google.colab"].drive = types.SimpleNamespace(mount=mounted.append)
+    for name in ("BAIZE_RUNS", "BAIZE_SCRATCH"):
+        monkeypatch.setenv(name, "")  # and back as it was, afterwards
+        monkeypatch.delenv(name)
+    colab.main([])
+    assert not mounted and "BAIZE_RUNS" not in os.environ and "BAIZE_SCRATCH" not in os.environ
+    colab.main(["--drive"])
+    monkeypatch.setattr(Path, "is_mount", lambda path: True)
+    colab.main(["--drive"])
+    assert mounted == ["/content/drive"], "asked once"
+    assert os.environ["BAIZE_RUNS"] == "/content/drive/MyDrive/baize"
+    assert os.environ["BAIZE_SCRATCH"] == "/content/baize-scratch"
+
+
+def test_what_can_be_made_anew_goes_to_the_scratch_folder_under_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path / "runs"))
+    inside, elsewhere = common.runs() / "sdf" / "adapter.checkpoints", tmp_path / "elsewhere"
+    assert common.scratch(inside) == inside
+    monkeypatch.setenv("BAIZE_SCRATCH", str(tmp_path / "scratch"))
+    assert common.scratch(inside) == tmp_path / "scratch/ci/sdf/adapter.checkpoints"
+    assert common.scratch(elsewhere) == elsewhere
 
 
 def test_a_kernel_that_runs_already_finds_the_course():
     """An editable install is seen by the next Python only; the set-up cell's own must find the package too."""
     code = (
         f"import sys; sys.path = [p for p in sys.path if p != {str(ROOT)!r}] + ['tools']; import colab\n"
-        "colab.take_secrets = lambda: None; colab.main(); from baize_nb import doctor; print(doctor.__file__)"
+        "colab.take_secrets = lambda: None; colab.main([]); from baize_nb import doctor; print(doctor.__file__)"
     )
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.strip() == str(ROOT / "baize_nb/doctor.py"), run.stderr

@@ -58,7 +58,7 @@ def set_up(source, address):
     """A set-up cell that fetches the course where it is not there."""
     lines = source.splitlines(keepends=True)
     condition = next(i for i, line in enumerate(lines) if line.startswith("if "))
-    return "".join(lines[: condition + 1]) + FETCH.format(address=address) + lines[-1]
+    return "".join(lines[: condition + 1]) + FETCH.format(address=address) + "".join(lines[-2:])
 
 
 def main(arguments, root=ROOT):

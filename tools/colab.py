@@ -1,5 +1,8 @@
 """Set-up on Colab, run by the notebooks' first cell: install what the course needs and Colab lacks; take secrets.
 
+%run ../tools/colab.py             what is made stays on this machine, until Colab takes it away
+%run ../tools/colab.py --drive     it is kept on your Drive; what is large and can be made anew stays here
+
 torch and numpy are loaded in the running kernel already, and the front end is Colab's own: none of them is touched.
 When there is nothing to do it takes a second, so the cell may run as often as you like.
 """
@@ -21,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # a Python that runs already does not see an editable install by itself
     sys.path.insert(0, str(ROOT))
 
-from baize_nb.doctor import COLABS_OWN  # noqa: E402
+from baize_nb.doctor import COLABS_OWN, DRIVE  # noqa: E402
 
 HELD = ("torch", "numpy")
 SECRETS = ("OPENAI_API_KEY", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
@@ -98,7 +101,16 @@ def take_secrets() -> None:
         print(f"{name}: from Colab's secrets")
 
 
-def main() -> None:
+def keep_on_drive() -> None:
+    """Mount the user's Drive, where it is not, and let the runs go there."""
+    from google.colab import drive
+
+    if not Path(DRIVE).is_mount():
+        drive.mount(str(DRIVE))
+    os.environ["BAIZE_RUNS"] = f"{DRIVE}/MyDrive/baize"
+
+
+def main(arguments: list[str]) -> None:
     """Do all of it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     if lacking := missing(project["dependencies"], versions()):
@@ -109,7 +121,11 @@ def main() -> None:
     if "baize-nb" not in installed and (failed := pip("install", "--no-deps", "-e", str(ROOT))):
         sys.exit(f"{failed}\nCould not install the course. Mend what pip says, and run the cell again.")
     take_secrets()
+    if "--drive" in arguments:
+        keep_on_drive()
+    if os.environ.get("BAIZE_RUNS", "").startswith(str(DRIVE)):  # a free Drive holds 15 GB; a run can take 12
+        os.environ.setdefault("BAIZE_SCRATCH", "/content/baize-scratch")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

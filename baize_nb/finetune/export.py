@@ -37,7 +37,7 @@ def merge(adapter: Path | str, base: str = "embedded", out: Path | str | None = 
     """
     if dtype in profiles.QUANTIZED:
         raise CourseError(f"A model in {dtype} can't be merged without losing the update: use float32 or float16.")
-    out = Path(out) if out is not None else common.runs() / "merged"
+    out = Path(out) if out is not None else common.scratch(common.runs() / "merged")
     model, tokenizer = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
     then = "Free some space or set BAIZE_RUNS to another disk, and try again."
@@ -69,7 +69,7 @@ def export_gguf(
         raise CourseError(
             f"This model has another tokenizer than {models.NAME}, whose GGUF file lends its own. {OTHERWISE}"
         )
-    out = Path(out) if out is not None else common.runs() / f"baize.{kind}.gguf"
+    out = Path(out) if out is not None else common.scratch(common.runs() / f"baize.{kind}.gguf")
     write_gguf(_merged(adapter, base, "float32")[0], tokenizer, source, out, kind)
     _manifest(out, "export_gguf", adapter, base, kind=kind)
     return out

@@ -452,7 +452,7 @@ def _train(train, heldout, out, wanted, profile, sources, on_step):
     gpu = torch.cuda.is_available()
     cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not gpu
     everyone = PartialState(cpu=cpu)
-    folder = out.with_name(out.name + ".checkpoints")
+    folder = common.scratch(out.with_name(out.name + ".checkpoints"))
     checkpoint = last_checkpoint(folder, wanted)
     # A run that goes on computes in the same numbers, and with as many threads: sums depend in their last bits on how
     # they are shared out. Otherwise the first process decides for all.

@@ -49,7 +49,7 @@ def write(
     else the page loads it from a public CDN, at a fixed version, and runs it only if its hash is right.
     Raises CourseError: no GGUF file, a full disk.
     """
-    gguf, folder = Path(gguf), Path(folder) if folder is not None else common.runs() / "web"
+    gguf, folder = Path(gguf), Path(folder) if folder else common.scratch(common.runs() / "web")
     if not gguf.is_file() or gguf.open("rb").read(4) != b"GGUF":
         raise CourseError(f"{common.show(gguf)} is no GGUF file. Write one first: finetune.export_gguf(adapter).")
     here, engine = Path(__file__).parent, _engine()
