@@ -3,7 +3,7 @@
 `ci` and `laptop` are run by this repository's tests; `colab` and `paper-*` need a GPU and were never run here.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from .common import CourseError, profile_name
 
@@ -14,77 +14,54 @@ QUANTIZED = ("int8", "int4")  # dtypes of a base model that bitsandbytes packs; 
 
 @dataclass(frozen=True)
 class Profile:
-    """Settings of one run of the course. Tokens are those of the model used; lengths include the prompt."""
+    """Settings of one run of the course; the defaults are those of `laptop`.
 
-    name: str
+    Tokens are those of the model used; lengths include the prompt.
+    """
+
+    name: str = "laptop"
     # 01 seed sampling
-    seeds: int  # in all, spread evenly over the sources
+    seeds: int = 160  # in all, spread evenly over the sources
     # 02 self-chat
-    max_turns: int  # a turn is one user message and one assistant message
-    answer_tokens: int  # at most, per assistant message
-    question_tokens: int  # at most, per user message
-    concurrency: int  # dialogues in flight; the embedded teacher opens as many slots
+    max_turns: int = 3  # a turn is one user message and one assistant message
+    answer_tokens: int = 80  # at most, per assistant message
+    question_tokens: int = 40  # at most, per user message
+    concurrency: int = 16  # dialogues in flight; the embedded teacher opens as many slots
     # 03 corpus inspection
-    heldout: int  # dialogues kept away from training
+    heldout: int = 16  # dialogues kept away from training
     # 04 LoRA fine-tuning
-    base: str  # "embedded", a folder, or a model hub id
-    rank: int
-    alpha: int
-    dropout: float
-    targets: tuple
-    learning_rate: float
-    epochs: float
-    batch_size: int  # dialogues per optimizer step
-    micro_batch_size: int  # dialogues per forward pass
-    max_length: int  # tokens per dialogue
-    warmup_steps: int
-    eval_steps: int  # optimizer steps between two looks at the held-out loss
-    dtype: str  # of the frozen base model: "float32", "bfloat16", "float16", "int8", "int4"; "auto": as training tries
-    loss_on: str  # "assistant": its words and stops; "all": every token, the human's and the markers too, as in Baize
+    base: str = "embedded"  # or a folder, or a model hub id
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple = BAIZE_TARGETS
+    learning_rate: float = 5e-4
+    epochs: float = 1
+    batch_size: int = 8  # dialogues per optimizer step
+    micro_batch_size: int = 2  # dialogues per forward pass
+    max_length: int = 512  # tokens per dialogue
+    warmup_steps: int = 2
+    eval_steps: int = 5  # optimizer steps between two looks at the held-out loss
+    dtype: str = (
+        "auto"  # of the frozen base: "float32", "bfloat16", "float16", "int8", "int4"; "auto": as training tries
+    )
+    loss_on: str = "assistant"  # its words and stops; "all": every token, human turns and markers too, as in Baize
     # 05 chat
-    reply_tokens: int
+    reply_tokens: int = 96
     # 06 evaluation
-    eval_prompts: int  # of the course's prompts that are answered and judged
+    eval_prompts: int = 60  # of the course's prompts that are answered and judged
     # 07 self-distillation
-    sdf_prompts: int  # prompts that are answered several times; the paper does not say how many
-    candidates: int  # sampled replies to each
-    sdf_floor: int  # points of 100 that the best reply to a question needs to be trained on
-    sdf_max_length: int  # tokens per dialogue of the second training
+    sdf_prompts: int = 64  # prompts that are answered several times; the paper does not say how many
+    candidates: int = 4  # sampled replies to each
+    sdf_floor: int = 80  # points of 100 that a reply needs to be trained on; one that was cut off has 75 at most
+    sdf_max_length: int = 512  # tokens per dialogue of the second training
 
     def table(self) -> dict:
         """List all settings as `{name: value}`, in the order above, for printing."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return asdict(self)
 
 
-LAPTOP = Profile(
-    name="laptop",
-    seeds=160,
-    max_turns=3,
-    answer_tokens=80,
-    question_tokens=40,
-    concurrency=16,
-    heldout=16,
-    base="embedded",
-    rank=8,
-    alpha=16,
-    dropout=0.05,
-    targets=BAIZE_TARGETS,
-    learning_rate=5e-4,
-    epochs=1,
-    batch_size=8,
-    micro_batch_size=2,
-    max_length=512,
-    warmup_steps=2,
-    eval_steps=5,
-    dtype="auto",
-    loss_on="assistant",
-    reply_tokens=96,
-    eval_prompts=60,
-    sdf_prompts=64,
-    candidates=4,
-    sdf_floor=80,  # by the rules, a reply that was cut off has 75 at most
-    sdf_max_length=512,
-)
+LAPTOP = Profile()
 
 CI = replace(
     LAPTOP,
@@ -123,45 +100,41 @@ COLAB = replace(
     sdf_max_length=1024,
 )
 
+PAPER_7B = replace(  # Baize (arXiv 2304.01196), section 4 and table 3
+    LAPTOP,
+    name="paper-7b",
+    seeds=115_000,
+    max_turns=4,
+    answer_tokens=512,
+    question_tokens=128,
+    concurrency=100,
+    heldout=2_000,
+    base="huggyllama/llama-7b",
+    learning_rate=2e-4,
+    batch_size=64,
+    micro_batch_size=32,
+    warmup_steps=100,
+    eval_steps=200,
+    dtype="int8",
+    loss_on="all",
+    reply_tokens=512,
+    eval_prompts=80,
+    sdf_prompts=10_000,
+    sdf_max_length=1024,
+)
+PAPER_13B = replace(PAPER_7B, name="paper-13b", base="huggyllama/llama-13b", learning_rate=1e-4, micro_batch_size=16)
+PAPER_30B = replace(PAPER_7B, name="paper-30b", base="huggyllama/llama-30b", learning_rate=5e-5, micro_batch_size=8)
 
-def _paper(size, learning_rate, micro_batch_size):  # Baize (arXiv 2304.01196), section 4 and table 3
-    return replace(
-        LAPTOP,
-        name=f"paper-{size}",
-        seeds=115_000,
-        max_turns=4,
-        answer_tokens=512,
-        question_tokens=128,
-        concurrency=100,
-        heldout=2_000,
-        base=f"huggyllama/llama-{size}",
-        learning_rate=learning_rate,
-        epochs=1,
-        batch_size=64,
-        micro_batch_size=micro_batch_size,
-        warmup_steps=100,
-        eval_steps=200,
-        dtype="int8",
-        loss_on="all",
-        reply_tokens=512,
-        eval_prompts=80,
-        sdf_prompts=10_000,
-        sdf_max_length=1024,
-    )
-
-
-PROFILES = {
-    p.name: p for p in (CI, LAPTOP, COLAB, _paper("7b", 2e-4, 32), _paper("13b", 1e-4, 16), _paper("30b", 5e-5, 8))
-}
+PROFILES = {p.name: p for p in (CI, LAPTOP, COLAB, PAPER_7B, PAPER_13B, PAPER_30B)}
 
 
 def get(name: str) -> Profile:
-    """Get the profile called `name`. Raises CourseError, naming the known ones, for any other."""
+    """Get the profile called `name`."""
     if name not in PROFILES:
         raise CourseError(f"BAIZE_PROFILE is {name!r}, which is no profile. Set it to one of: {', '.join(PROFILES)}.")
     return PROFILES[name]
 
 
 def current() -> Profile:
-    """Get the profile that `BAIZE_PROFILE` names; `laptop` where it is not set."""
+    """Get the profile that `BAIZE_PROFILE` names."""
     return get(profile_name())

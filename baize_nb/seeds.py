@@ -1,7 +1,4 @@
-"""Seeds: the questions from which dialogues grow. Where they come from, and how a few are drawn from many.
-
-Source of the idea: Baize (arXiv 2304.01196), section 3.
-"""
+"""Seeds: the questions from which dialogues grow (Baize, arXiv 2304.01196, section 3); readers, and a fair sample."""
 
 import csv
 import hashlib
@@ -27,22 +24,14 @@ COLUMNS = ("text", "question", "title", "instruction", "anchor", "sentence1", "q
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """One question or task to start a dialogue with.
+    """One question or task to start a dialogue with."""
 
-    id        : unique among all seeds; a dialogue carries it on.
-    text      : the question itself, never empty.
-    source    : the collection it belongs to; sampling is even over sources.
-    license   : the terms under which `text` may be used.
-    topic     : what it is about, "" where unknown.
-    reference : an answer written by a person, "" where there is none.
-    """
-
-    id: str
-    text: str
-    source: str
-    license: str
+    id: str  # unique among all seeds; a dialogue carries it on
+    text: str  # never empty
+    source: str  # the collection it belongs to; sampling is even over sources
+    license: str  # the terms under which `text` may be used
     topic: str = ""
-    reference: str = ""
+    reference: str = ""  # an answer written by a person
 
 
 def load(
@@ -56,17 +45,15 @@ def load(
 ) -> list[Seed]:
     """Load the seeds of one source, each text once (case and spacing aside); print in one line what is left out.
 
-    source   : "quora", "stackoverflow", "medquad" or "alpaca" (bundled, written for this course in the manner of
-               the real ones); "hub:<namespace/name>" or "hub:<namespace/name>:<configuration>"; or a path: .txt
-               (a seed a line, numbers or bullets before all of them taken off), .csv, .tsv, .json, .jsonl, .parquet,
-               a Stack Exchange dump's Posts.xml (titles of questions), or a folder of MedQuAD's XML.
-    column   : the column that holds the text; without it, the first of `COLUMNS` that is there.
-    name     : what to call the source; without it, a row's own "source", else the file's or data set's name.
-    license  : the terms; without it, a row's own "license", else the data set's, else "unknown".
-    limit    : at most this many rows, drawn at random, the same ones each time.
+    source : "quora", "stackoverflow", "medquad" or "alpaca" (bundled, written for this course in the manner of
+        the real ones); "hub:<namespace/name>" or "hub:<namespace/name>:<configuration>"; or a path: .txt
+        (a seed a line, numbers or bullets before all of them taken off), .csv, .tsv, .json, .jsonl, .parquet,
+        a Stack Exchange dump's Posts.xml (titles of questions), or a folder of MedQuAD's XML.
+    column : the column that holds the text; without it, the first of `COLUMNS` that is there.
+    name, license : of all seeds; without them, what a row says itself, else what the file or data set is called.
+    limit : at most this many rows, drawn at random, the same ones each time.
     encoding : of a text file that is neither UTF-8 nor UTF-16.
-    A row that can't be used costs no other: it is counted, and the first is told with file, line, fault and remedy.
-    Raises CourseError where the whole can't be read, or nothing is left.
+    A row that can't be used costs no other. Raises CourseError where the whole can't be read, or nothing is left.
     """
     left_out, faults, kept, ids = Counter(), [], {}, {}
     if isinstance(source, str) and source.startswith("hub:"):
@@ -94,27 +81,24 @@ def load(
             if key not in kept or (seed.reference and not kept[key].reference):
                 kept[key] = seed
     label = name or default["source"]
+    if not kept:
+        raise CourseError((faults or [f"{label} holds no seeds. Give it at least one line with a question."])[0])
     told = [f"{what} ({count:,})" for what, count in left_out.items() if count]
-    if faults and kept:
+    if faults:
         told.append(f"unreadable ({len(faults):,}), first {faults[0]}")
     if told:
         print(f"{label}: {len(kept):,} seed{'s' * (len(kept) > 1)}; left out: {', '.join(told)}")
-    if not kept:
-        raise CourseError((faults or [f"{label} holds no seeds. Give it at least one line with a question."])[0])
     return list(kept.values())
 
 
 def sample(seeds: Sequence[Seed], n: int, seed: int = 0) -> list[Seed]:
     """Draw `n` seeds, as even over the sources as can be: a source too short gives all it has, the others fill up.
 
-    Like dealing cards: shuffle each source, then take one of each, round after round. So every beginning of the
-    result is even too, and a larger sample begins with the smaller one (same `seed`). The order of `seeds` does
-    not matter. Raises CourseError where there are fewer than `n`.
+    Like dealing cards: shuffle each source, then take one of each, round after round. So a larger sample begins with
+    the smaller one (same `seed`). The order of `seeds` does not matter.
     """
     if not 0 <= n <= len(seeds):
-        raise CourseError(
-            f"You asked for {n} seeds of {len(seeds)}. Ask for one to {len(seeds)}, or load more sources."
-        )
+        raise CourseError(f"You asked for {n} seeds of {len(seeds)}. Ask for at most {len(seeds)}, or load more.")
     rng = random.Random(seed)
     groups = {}
     for item in sorted(seeds, key=lambda s: (s.source, s.id, s.text)):
@@ -129,20 +113,15 @@ def sample(seeds: Sequence[Seed], n: int, seed: int = 0) -> list[Seed]:
     return sampled[:n]
 
 
-def write(
-    seeds: Iterable[Seed], path: str | Path, made_by: str = "01_seed_sampling", sources: Iterable = (), **facts
-) -> Path:
-    """Write `seeds` to `path`, one JSON object a line, and its manifest beside it. Returns the path.
-
-    sources and facts go to `common.write_manifest`. Raises CourseError where two seeds share an id.
-    """
+def write(seeds: Iterable[Seed], path: str | Path, sources: Iterable = (), **facts) -> Path:
+    """Write `seeds` to `path`, one a line, and a manifest with sources and facts beside it; return the path."""
     twice = [i for i, count in Counter(s.id for s in seeds).items() if count > 1]
     if twice:
         raise CourseError(f"{len(twice)} ids occur twice, {twice[0]!r} first. Load each source once.")
     lines = (json.dumps({k: v for k, v in asdict(s).items() if v}, ensure_ascii=False) for s in seeds)
     common.write_text(path, "".join(line + "\n" for line in lines))
     counts = dict(sorted(Counter(s.source for s in seeds).items()))
-    common.write_manifest(path, made_by, sources, seeds=len(seeds), per_source=counts, **facts)
+    common.write_manifest(path, "01_seed_sampling", sources, seeds=len(seeds), per_source=counts, **facts)
     return Path(path)
 
 
@@ -156,8 +135,8 @@ def _seed(where, row, column, given, default):
 
     row : {column: value}, or a text that says what is wrong with it.
     """
-    if not isinstance(row, dict):
-        raise CourseError(f"{where}: {row if isinstance(row, str) else f'not an object, but {row!r:.40}. Remove it.'}")
+    if isinstance(row, str):
+        raise CourseError(f"{where}: {row}")
     row = {str(k).strip().lower(): v for k, v in row.items()}
     column = _find_column(where, row, column)
     text = row[column]
@@ -169,16 +148,12 @@ def _seed(where, row, column, given, default):
     if column == "instruction" and _words(row.get("input")):  # Alpaca keeps the material of a task apart
         text += "\n\n" + _words(row["input"])
     source = given["source"] or _words(row.get("source")) or default["source"]
-    own = "" if given["source"] or not _words(row.get("source")) else _words(row.get("id"))
-    seed = Seed(
-        # An id made of the text stays the same when a file grows, so that a resumed run knows what it has.
-        id=own or f"{source}-{hashlib.sha256(_fold(text).encode(errors='replace')).hexdigest()[:10]}",
-        text=text,
-        source=source,
-        license=given["license"] or _words(row.get("license")) or default["license"],
-        topic=_words(row.get("topic")),
-        reference=_words(row.get("reference")),
-    )
+    license = given["license"] or _words(row.get("license")) or default["license"]
+    # An id made of the text stays the same when a file grows, so that a resumed run knows what it has.
+    id = f"{source}-{hashlib.sha256(_fold(text).encode(errors='replace')).hexdigest()[:10]}"
+    if _words(row.get("source")) and not given["source"]:
+        id = _words(row.get("id")) or id
+    seed = Seed(id, text, source, license, _words(row.get("topic")), _words(row.get("reference")))
     if re.search("[\ud800-\udfff]", seed.id + seed.text + seed.license + seed.topic + seed.reference):
         raise CourseError(f"{where}: holds half a character (such as \\ud83d alone). Delete it.")
     return seed
@@ -202,8 +177,7 @@ def _find_column(where, columns, column):
             return candidate
     asked = repr(column) if column else f"called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
     found = ", ".join(f"{c!r:.60}" for c in list(columns)[:12])
-    more = ", or write the columns' names in that line" if where.endswith("header") else ""
-    raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one{more}.")
+    raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one.")
 
 
 # Readers. A row is (where, {column: value}), or (where, what is wrong with it); `where` is "file:line".
@@ -215,8 +189,8 @@ def _path(source, column, encoding, left_out):
         path = common.DATA / "seeds" / f"{source}.jsonl" if source in BUNDLED else Path(source).expanduser()
         path.stat()
     except (OSError, RuntimeError, ValueError) as error:  # the others: a home that nobody has, a name with \0
-        what = f"There is no source or file called {str(source)!r}"
-        raise CourseError(f"{what}. Bundled: {', '.join(BUNDLED)}; or give a path.") from error
+        known = ", ".join(BUNDLED)
+        raise CourseError(f"There is no source or file called {str(source)!r}. Bundled: {known}.") from error
     shown, kind = common.show(path), path.suffix.lower()
     default = {"source": path.stem, "license": "unknown"}
     if path.is_dir() or kind == ".xml":
@@ -377,23 +351,31 @@ def _parquet(path):
     return ((f"{common.show(path)}, row {number}", row) for number, row in enumerate(records, start=1))
 
 
+_BROKEN_XML = (ElementTree.ParseError, OSError, ValueError, LookupError)  # the last two: unknown encodings
+
+
+def _broken(where, error):
+    """The row that stands for XML which can't be read further."""
+    line = getattr(error, "position", (1,))[0]
+    return f"{where}:{line}", f"broken XML ({error}). What stands before is read; fetch the file again for the rest."
+
+
 def _medquad(files, left_out):
     """Questions of MedQuAD's documents. They are written in three schemas, of which the last renames all tags."""
     for file in files:
         where, tags = common.show(file), {}
         try:
             root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: unknown encodings
-            line = getattr(error, "position", (1,))[0]
-            yield f"{where}:{line}", f"broken XML ({error}). Fetch this file again or delete it."
+        except _BROKEN_XML as error:
+            yield _broken(where, error)
             continue
-        for element in root.iter():
-            tags.setdefault(element.tag.lower(), []).append(element)
         if root.tag not in ("Document", "DiseaseFile", "doc"):
             yield where, f"expected <Document> at the top, found <{root.tag}>. Is this a MedQuAD folder?"
             continue
-        focus = (tags.get("focus") or tags.get("doctitle-focus") or [root])[0]
-        topic = "" if focus is root else " ".join("".join(focus.itertext()).split())
+        for element in root.iter():
+            tags.setdefault(element.tag.lower(), []).append(element)
+        focus = tags.get("focus") or tags.get("doctitle-focus") or [ElementTree.Element("focus")]
+        topic = " ".join("".join(focus[0].itertext()).split())
         pairs = tags.get("qapair") or tags.get("pair") or []
         left_out["documents without questions"] += not pairs
         for pair in pairs:
@@ -422,9 +404,8 @@ def _posts(file, left_out):
             else:
                 left_out["posts that are no questions"] += 1
             root.clear()  # what was read is not kept
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        line = getattr(error, "position", (1,))[0]
-        yield f"{where}:{line}", f"broken XML ({error}). What stands before is read; fetch the file again for the rest."
+    except _BROKEN_XML as error:
+        yield _broken(where, error)
 
 
 def _hub(spec, column, limit):
@@ -438,13 +419,11 @@ def _hub(spec, column, limit):
         data = datasets.load_dataset(name, configuration or None, split="train")
     except Exception as error:  # the library, the hub and the network raise a dozen unrelated kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise CourseError(
-            f"Could not load {name} from the hub: {reason}. Check the id and the network, or use a bundled source."
-        ) from error
-    column = _find_column(name, [c.lower() for c in data.column_names], column)
+        remedy = "Check the id and the network, or use a bundled source."
+        raise CourseError(f"Could not load {name} from the hub: {reason}. {remedy}") from error
+    used = (_find_column(name, [c.lower() for c in data.column_names], column), "input", "topic", "reference")
+    data = data.select_columns([c for c in data.column_names if c.lower() in used])
     if limit and limit < len(data):
         data = data.shuffle(seed=0).select(range(limit))
-    used = (column, "input", "topic", "reference")
-    data = data.select_columns([c for c in data.column_names if c.lower() in used])
     default = {"source": name.split("/")[1], "license": data.info.license or "unknown"}
     return ((f"{name}, row {number}", row) for number, row in enumerate(data, start=1)), default

@@ -1,7 +1,6 @@
 """Self-chat: a chat model talks to itself about a seed, and the dialogue is kept.
 
-How one dialogue is made (three strategies), which of them an endpoint can carry out, what it will cost, and how many
-are made and kept. Source: Baize (arXiv 2304.01196), section 3; the open user header is the idea of Magpie.
+Source: Baize (arXiv 2304.01196), section 3; the open user header is the idea of Magpie (arXiv 2406.08464).
 """
 
 import asyncio
@@ -22,8 +21,6 @@ from .faults import Faulty, kind_of
 from .seeds import Seed
 from .teacher import OPENAI_URL, Teacher
 from .transcript import ChatFormat
-
-# ---- how one dialogue is made from one seed ----
 
 PERSONA = "You are a helpful assistant. Answer in two to four plain sentences."
 
@@ -54,31 +51,21 @@ If nothing about the topic is left to ask, write only [END].
 {transcript}
 [Human]"""
 
-# Which prompts shape a dialogue depends on the strategy; only those must agree between two runs on one file.
-_PROMPTS = {"open-header": ("persona",), "two-role": ("persona", "human_prompt"), "transcript": ("prompt",)}
+# Which prompts shape a dialogue: only those must agree between two runs on one file.
+STRATEGIES = {"open-header": ("persona",), "two-role": ("persona", "human_prompt"), "transcript": ("prompt",)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What shapes a dialogue. Two corpora made with different settings are never mixed in one file.
+    """What shapes a dialogue. Two corpora made with different settings are never mixed in one file."""
 
-    max_turns       : exchanges (a question and its answer) per dialogue, at most.
-    answer_tokens   : tokens per assistant message, at most.
-    question_tokens : tokens per human message, at most.
-    persona         : system prompt under which the assistant answers.
-    prompt          : wording of the one-request transcript; {seed} and {max_turns} are filled in.
-    human_prompt    : wording for the human of "two-role"; {seed} and {transcript} are filled in. It should name
-                      [END] as the word for "nothing left to ask".
-    language        : language to write in, as one would say it ("French"); "" says nothing about it.
-    """
-
-    max_turns: int = 3
-    answer_tokens: int = 96
-    question_tokens: int = 40
-    persona: str = PERSONA
-    prompt: str = TRANSCRIPT_PROMPT
-    human_prompt: str = HUMAN_PROMPT
-    language: str = ""
+    max_turns: int = 3  # exchanges (a question and its answer) per dialogue, at most
+    answer_tokens: int = 96  # per assistant message, at most
+    question_tokens: int = 40  # per human message, at most
+    persona: str = PERSONA  # system prompt under which the assistant answers
+    prompt: str = TRANSCRIPT_PROMPT  # {seed} and {max_turns} are filled in
+    human_prompt: str = HUMAN_PROMPT  # {seed} and {transcript} are filled in; names [END]
+    language: str = ""  # to write in, as one would say it: "French"
 
     @classmethod
     def of(cls, profile):
@@ -90,82 +77,18 @@ class Settings:
         return f"Write in {self.language}. {text}" if self.language else text
 
 
-# Each strategy is a coroutine `(asker, seed, settings) -> (messages, end)`. It depends on nothing but the seed, the
-# settings and the answers it is handed, so a dialogue that was cut off is resumed by handing it those once more.
+async def make_dialogue(asker, seed, settings, strategy):
+    """Return (messages, end): one dialogue about a seed, and why it ended; no messages where nothing whole came.
 
-
-async def open_header(asker, seed, settings):
-    """Make (messages, end) by two requests per turn. The seed is the first question.
-
-    The assistant answers by a chat completion. For the human, the prompt stops inside an opened user message, and
-    a model that has read millions of chats writes what a user says next. See `_take_turns` for `end`.
+    It depends on nothing but its arguments and the answers, so a dialogue that was cut off goes on where it stopped.
+    end : "max_turns", "empty" (no answer), "length" (no whole sentence within the limit), "thoughts" (none beside
+    them), "context" (the chat outgrew what the endpoint reads), "content_filter", "refusal: …"; see `next_question`.
     """
-
-    async def ask(system, messages):
-        form = asker.teacher.chat_format
-        prompt = form.open_user_header(system + messages)
-        return await asker.complete(prompt, settings.question_tokens, stop=[*form.stop, "\n\n"])
-
-    return await _take_turns(asker, seed, settings, ask)
-
-
-async def two_role(asker, seed, settings):
-    """Make (messages, end) by two chat requests per turn, for endpoints that only chat. The seed is the first question.
-
-    The assistant sees a plain chat. The human is the same model under another prompt, which repeats the topic at
-    every turn and shows the transcript so far. Baize's second version worked this way.
-    """
-
-    async def ask(_system, messages):
-        names = {"user": "[Human]", "assistant": "[AI]"}
-        # What was said cannot pass for a role marker.
-        talk = "\n".join(f"{names[m['role']]} {transcript.escape(m['content'])}" for m in messages)
-        text = _filled(settings.human_prompt, seed, settings, transcript=talk)
-        return await asker.chat([{"role": "user", "content": text}], settings.question_tokens, stop=["[AI]"])
-
-    return await _take_turns(asker, seed, settings, ask)
-
-
-async def transcript_request(asker, seed, settings):
-    """Make (messages, end) by one request for the whole dialogue, then parsed. Baize's first version worked so."""
-    messages, room = transcript_messages(seed, settings)
-    text, finish, *_ = await asker.chat(messages, room)
-    return read_transcript(text, finish, settings)
-
-
-STRATEGIES = {"open-header": open_header, "two-role": two_role, "transcript": transcript_request}
-
-
-def transcript_messages(seed, settings):
-    """Return (messages to send, tokens that the reply may have) of the one-request transcript."""
-    room = settings.max_turns * (settings.answer_tokens + settings.question_tokens)
-    return [{"role": "user", "content": _filled(settings.prompt, seed, settings)}], room
-
-
-def read_transcript(text, finish, settings):
-    """Return (messages, end) of a teacher's transcript; `finish` is why it stopped.
-
-    An answer that hit the token limit is cut back to its last whole sentence, or left out with its question.
-    end is "stop", "length" or "content_filter", and what the parser cut off is added to it.
-    """
-    parsed = transcript.parse(text)
-    messages = [dict(message) for message in parsed.messages]
-    said = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()  # as the parser reads it
-    if finish == "length" and messages and said.endswith(messages[-1]["content"]):
-        messages[-1]["content"] = whole_sentences(messages[-1]["content"])
-        if not messages[-1]["content"]:
-            messages = messages[:-2]
-    return messages[: 2 * settings.max_turns], f"{finish}; {parsed.reason}" if parsed.reason else finish
-
-
-async def _take_turns(asker, seed, settings, ask):
-    """Make (messages, end): the assistant answers, `ask(system, messages)` gives the next question, and so on.
-
-    end is why it stopped: "max_turns"; "no_question" (the human had nothing to ask, or never came to the point);
-    "said_end" (the human wrote [END] or said goodbye); "repeat" (asked the same again); "length" (no whole
-    sentence within the limit); "thoughts" (the model thought up to the limit); "empty" (no answer); "refusal: …";
-    "content_filter"; "context" (the chat outgrew what the endpoint reads).
-    """
+    if strategy == "transcript":
+        messages, room = transcript_messages(seed, settings)
+        text, finish, *_ = await asker.chat(messages, room)
+        return read_transcript(text, finish, settings)
+    ask = ask_open_header if strategy == "open-header" else ask_as_human
     system = [{"role": "system", "content": settings.in_language(settings.persona)}]
     messages = [{"role": "user", "content": transcript.escape(seed.text)}]
     while True:
@@ -179,16 +102,54 @@ async def _take_turns(asker, seed, settings, ask):
             messages.append({"role": "assistant", "content": answer})
             if len(messages) == 2 * settings.max_turns:
                 return messages, "max_turns"
-            said, finish, *_ = await ask(system, messages)
-            question, end = next_question(said, finish, messages)
+            said, finish, *_ = await ask(asker, seed, settings, system + messages)
         except (openai.APIError, Faulty) as error:
             kind, whole = kind_of(error), messages[: len(messages) // 2 * 2]
             if not whole or kind not in ("context", "filter"):
                 raise  # at the first request there is nothing to keep; after another fault the next run goes on here
             return whole, "context" if kind == "context" else "content_filter"
+        question, end = next_question(said, finish, messages)
         if end:
             return messages, end
         messages.append({"role": "user", "content": question})
+
+
+async def ask_open_header(asker, seed, settings, messages):
+    """Return the human's next words by a prompt that ends in an opened user message; asker's Completion."""
+    form = asker.teacher.chat_format
+    prompt = form.open_user_header(messages)
+    return await asker.complete(prompt, settings.question_tokens, stop=[*form.stop, "\n\n"])
+
+
+async def ask_as_human(asker, seed, settings, messages):
+    """Return the human's next words by another prompt to the same model, as Baize's second version did."""
+    names = {"user": "[Human]", "assistant": "[AI]"}
+    # What was said cannot pass for a role marker.
+    talk = [f"{names[m['role']]} {transcript.escape(m['content'])}" for m in messages[1:]]
+    text = _filled(settings.human_prompt, seed, settings, transcript="\n".join(talk))
+    return await asker.chat([{"role": "user", "content": text}], settings.question_tokens, stop=["[AI]"])
+
+
+def transcript_messages(seed, settings):
+    """Return (messages to send, tokens that the reply may have) of the one-request transcript."""
+    room = settings.max_turns * (settings.answer_tokens + settings.question_tokens)
+    return [{"role": "user", "content": _filled(settings.prompt, seed, settings)}], room
+
+
+def read_transcript(text, finish, settings):
+    """Return (messages, end) of a teacher's transcript, one request for the whole dialogue: Baize's first version.
+
+    An answer that hit the token limit is cut back to its last whole sentence, or left out with its question.
+    end : `finish`, why the teacher stopped, and what the parser cut off.
+    """
+    parsed = transcript.parse(text)
+    messages = [dict(message) for message in parsed.messages]
+    said = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()  # as the parser reads it
+    if finish == "length" and messages and said.endswith(messages[-1]["content"]):
+        messages[-1]["content"] = whole_sentences(messages[-1]["content"])
+        if not messages[-1]["content"]:
+            messages = messages[:-2]
+    return messages[: 2 * settings.max_turns], f"{finish}; {parsed.reason}" if parsed.reason else finish
 
 
 _OWN_MARK = re.compile(r"^\W*(?:human|user)\b\W*?[\]:]\**\s*", re.IGNORECASE)
@@ -198,7 +159,7 @@ _GOODBYE = re.compile(r"^(?:no\b[^?]*\bthank|that(?:'s| is) all\b|(?:ok(?:ay)?\W
 def next_question(text, finish, messages):
     """Return (question, end): what the human said, tidied, and "" or why the dialogue ends here.
 
-    A mark that the model put before its words is taken away; thanks without a question are a goodbye.
+    end : "said_end" ([END], goodbye), "no_question" (none, or not to its end), "repeat" (asked before).
     """
     question = _OWN_MARK.sub("", text).strip()
     if END in question or _GOODBYE.match(question) or ("?" not in question and re.match(r"thank", question, re.I)):
@@ -213,10 +174,7 @@ def next_question(text, finish, messages):
 
 
 def _filled(wording, seed, settings, **parts):
-    """A prompt with its gaps filled. Not `str.format`: a brace in a seed or in somebody's wording is no gap.
-
-    One pass, so that a seed which itself says "{transcript}" gets nothing filled in.
-    """
+    """A prompt with its gaps filled, in one pass: a brace in a seed or in somebody's wording is no gap."""
     parts |= {"seed": transcript.escape(seed.text), "max_turns": str(settings.max_turns)}
     gaps = re.compile("|".join(re.escape(f"{{{name}}}") for name in parts))
     return gaps.sub(lambda gap: parts[gap.group()[1:-1]], settings.in_language(wording))
@@ -226,25 +184,17 @@ _SENTENCE_END = re.compile(r"""(?<![0-9])[.!?]["')\]*`]*(?=\s|$)|[。！？]["'�
 
 
 def whole_sentences(text):
-    """Return the beginning of a reply that was cut off at the token limit, up to its last whole sentence, or "".
-
-    A code block that was cut off is left out as a whole.
-    """
+    """Return a reply that was cut off, up to its last whole sentence or code block; "" where there is none."""
     if text.count("```") % 2:
         text = text[: text.rindex("```")]
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]
     return text[: ends[-1]].strip() if ends else ""
 
 
-# ---- which strategy an endpoint can carry out: asked, not guessed ----
-
-
 def choose(strategy: str, teacher: Teacher) -> str:
     """Return the strategy to use. "auto": open-header where the endpoint can carry it out, else transcript.
 
-    For "auto" and "open-header" an endpoint that we know nothing about is asked once (one token): it can if it
-    continues a raw prompt and shows us its chat format (llama.cpp's server does, at /apply-template). What was found
-    is noted in `teacher.open_header` and `teacher.chat_format`; a wrong key or address shows at the first request.
+    An endpoint that we know nothing about is asked (one token); what was found is noted in the teacher.
     Raises CourseError for an unknown name, and for open-header on an endpoint that only chats.
     """
     if strategy not in ("auto", *STRATEGIES):
@@ -263,31 +213,20 @@ def choose(strategy: str, teacher: Teacher) -> str:
     return strategy
 
 
-# Contents that no template writes by itself, to see what the template puts around them.
-_PROBES = {"system": "qs7s", "user": "qu7u", "assistant": "qa7a", "next": "qn7n"}
-
-
 def _probe(client, model):
-    """The ChatFormat of an endpoint's model, if it shows that and continues a raw prompt; else None."""
-    messages = [{"role": name.replace("next", "user"), "content": content} for name, content in _PROBES.items()]
+    """The ChatFormat of a model whose endpoint shows it (llama.cpp does) and continues a raw prompt; else None."""
+    # Contents that no template writes by itself, to see what the template puts around them.
+    said = {"qs7s": "system", "qu7u": "user", "qa7a": "assistant", "qn7n": "user"}
+    talk = [{"role": role, "content": content} for content, role in said.items()]
+    url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/apply-template"
     try:
-        for talk in (messages, messages[1:]):  # some templates have no place for a persona
-            # The address lies beside /v1, not under it.
-            url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/apply-template"
-            try:
-                shown = client.post(url, body={"messages": talk}, cast_to=object)["prompt"]
-            except openai.APIStatusError:
-                continue
-            pieces = re.split("|".join(_PROBES.values()), shown)
-            if len(pieces) == len(talk) + 1:
-                continues = client.completions.create(model=model, prompt="One, two,", max_tokens=1).choices
-                return ChatFormat(*([None] * (5 - len(pieces)) + pieces)[:4]) if continues else None
+        shown = client.post(url, body={"messages": talk}, cast_to=object)["prompt"]
+        marks = re.split("|".join(said), shown)
+        if len(marks) == 5 and client.completions.create(model=model, prompt="One, two,", max_tokens=1).choices:
+            return ChatFormat(*marks[:4])
     except (openai.APIError, AttributeError, KeyError, TypeError, ValueError):
-        pass
+        pass  # a wrong key or address shows at the first request
     return None
-
-
-# ---- what it will cost, before anything is spent ----
 
 
 def estimate(
@@ -297,16 +236,15 @@ def estimate(
     settings: Settings | None = None,
     concurrency: int = 16,
     limits: Limits | None = None,
-    price: tuple | None = None,
     batch: bool = False,
 ) -> Estimate:
     """Bound requests, tokens and dollars of `collect` with the same arguments, and guess at the minutes.
 
-    price : as in Budget. batch : at the half price of OpenAI's Batch API, and without a guess at the time (24 h).
+    batch : at the half price of OpenAI's Batch API, which takes up to 24 hours.
     """
     settings, strategy = settings or Settings(), choose(strategy, teacher)
     bounds = [_bound(strategy, seed, settings) for seed in seeds]
-    found = Estimate.of(bounds, teacher, len(bounds), price, concurrency, limits)
+    found = Estimate.of(bounds, teacher, len(bounds), concurrency=concurrency, limits=limits)
     return replace(found, usd=found.usd and found.usd / 2, minutes=None) if batch else found
 
 
@@ -326,74 +264,56 @@ def _bound(strategy, seed, settings):
     return 2 * settings.max_turns - 1, read, written
 
 
-# ---- many dialogues, each a line of the corpus or of failed.jsonl ----
-
 LONGEST_SEED = 20_000  # characters; more is no question, and its price would be a surprise
 
 
 @dataclass
 class Report:
-    """What a run added to a corpus file.
-
-    made : dialogues added. kept : dialogues that were there before. failed : lines added to `failed.jsonl`.
-    usage : tokens and requests of the dialogues and failures added. seconds : how long it took.
-    usd : dollars that the whole file has cost so far; None where the price is unknown.
-    stopped : "" or why the run ended before the last seed (a spent budget).
-    earlier : why the seeds failed that an earlier run left over and this one did not ask again.
-    """
+    """What a run added to a corpus file."""
 
     path: Path
-    made: int = 0
-    kept: int = 0
-    failed: int = 0
-    usage: dict = field(default_factory=dict)
+    made: int = 0  # dialogues added
+    kept: int = 0  # dialogues that were there before
+    failed: int = 0  # lines added to `failed.jsonl`
+    usage: dict = field(default_factory=Counter)  # tokens and requests of what was added
     seconds: float | None = None
-    usd: float | None = None
-    stopped: str = ""
-    earlier: list = field(default_factory=list)
+    usd: float | None = None  # what the whole file has cost so far; None: price unknown
+    stopped: str = ""  # why the run ended before the last seed (a spent budget)
+    earlier: list = field(default_factory=list)  # why seeds failed in an earlier run that were not asked again
 
     def count(self, what, usage):
         """One more of `what` ("made" or "failed"), which cost `usage`."""
         setattr(self, what, getattr(self, what) + 1)
-        for key, value in usage.items():
-            self.usage[key] = self.usage.get(key, 0) + value
+        self.usage.update(usage)
 
     def __str__(self):
-        text = (
-            f"{common.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, {self.failed} "
-            f"failed; {self.usage.get('completion_tokens', 0):,} tokens written by the teacher"
-        )
+        text = f"{common.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, {self.failed} "
+        text += f"failed; {self.usage.get('completion_tokens', 0):,} tokens written by the teacher"
         text += "" if self.seconds is None else f" in {self.seconds:.0f} s"
         text += f"; ${self.usd:.4f} spent on this file" if self.usd else ""
         text += f"\n{self.stopped}" if self.stopped else ""
         if self.earlier:
             [(reason, _)] = Counter(self.earlier).most_common(1)
-            text += (
-                f"\nFailed in an earlier run and not asked again: {len(self.earlier)}, most often by: {reason}\n"
-                "This takes them up: await selfchat.retry_failed(teacher, path), with the options of this call."
-            )
+            text += f"\nFailed in an earlier run and not asked again: {len(self.earlier)}, most often by: {reason}\n"
+            text += "This takes them up: await selfchat.retry_failed(teacher, path), with the options of this call."
         return text
 
     def write_manifest(self, settings):
         """Write the manifest beside the corpus file: its settings, and that a model wrote it."""
-        common.write_manifest(
-            self.path,
-            made_by="notebooks/02_self_chat.ipynb",
-            note="Generated by a language model. Its statements were not checked and are often wrong.",
-            settings=settings,
-            dialogues=self.made + self.kept,
-        )
+        note = "Generated by a language model. Its statements were not checked and are often wrong."
+        facts = {"note": note, "settings": settings, "dialogues": self.made + self.kept}
+        common.write_manifest(self.path, "notebooks/02_self_chat.ipynb", **facts)
 
 
 def settings_record(strategy: str, teacher: Teacher, settings: Settings) -> dict:
     """Return what shapes the dialogues, as the manifest holds it: a file is only continued with the same."""
     about = {"strategy": strategy, "model": teacher.model, "sampling": teacher.sampling}
-    names = ("max_turns", "answer_tokens", "question_tokens", "language", *_PROMPTS[strategy])
+    names = ("max_turns", "answer_tokens", "question_tokens", "language", *STRATEGIES[strategy])
     return about | {name: getattr(settings, name) for name in names}
 
 
 def once_each(seeds: list) -> dict:
-    """Return {id: seed}. Raises CourseError where one id stands for two texts: a dialogue could belong to either."""
+    """Return {id: seed}. Raises CourseError where one id stands for two texts."""
     found = {}
     for seed in seeds:
         if found.setdefault(seed.id, seed).text != seed.text:
@@ -408,12 +328,12 @@ def too_long(seed: Seed) -> str:
 
 
 def dialogue_record(seed, strategy, model, messages, usage, end) -> dict:
-    """Return a finished dialogue as the dictionary that its corpus line holds."""
+    """Return the corpus line of a finished dialogue."""
     return asdict(Dialogue(seed.id, seed.text, seed.source, seed.license, strategy, model, messages, usage, end))
 
 
 def failure_record(seed, reason, usage) -> dict:
-    """Return a seed that gave no dialogue as the dictionary that its line in failed.jsonl holds."""
+    """Return the line in failed.jsonl of a seed that gave no dialogue."""
     about = {"id": seed.id, "seed": seed.text, "source": seed.source, "license": seed.license}
     return about | {"reason": reason, "usage": usage}
 
@@ -440,12 +360,10 @@ async def collect(
 
     Run it again after any stop (interrupt, kill, full disk, spent budget): seeds that are done are skipped, a dialogue
     that was cut off goes on with its next request, nothing that was answered is asked again.
-    A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry_failed` takes those up.
+    A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry` takes those up.
 
-    strategy    : "open-header", "two-role", "transcript", or "auto" (see `choose`).
-    budget      : never exceeded.
-    concurrency : dialogues under way at the same time.
-    retry       : whether seeds that failed in an earlier run are tried again.
+    strategy : "open-header", "two-role", "transcript", or "auto" (see `choose`).
+    budget : never exceeded. concurrency : dialogues under way at the same time.
     Raises CourseError: wrong key, endpoint down, other settings than the file was begun with, disk full.
     """
     settings, budget, path = settings or Settings(), budget or Budget(), Path(path)
@@ -456,7 +374,7 @@ async def collect(
         asker.attempt = len(failed[seed.id])
         if reason := too_long(seed):
             raise ValueError(reason)
-        messages, end = await STRATEGIES[strategy](asker, seed, settings)
+        messages, end = await make_dialogue(asker, seed, settings, strategy)
         if not messages:
             asker.forget()
             raise ValueError(f"no whole exchange ({end})")
@@ -480,8 +398,8 @@ async def collect(
         report = Report(path, kept=len(done))
         report.earlier = [] if retry else [failed[seed.id][-1] for seed in left if seed.id in failed]
         report.write_manifest(shaped_by)
-        options = {"budget": budget, "limits": limits, "concurrency": concurrency, "on_failed": on_failed}
-        options |= {"finished": done, "progress": "dialogues" if progress else ""}
+        options = {"budget": budget, "limits": limits, "concurrency": concurrency}
+        options |= {"finished": done, "on_failed": on_failed, "progress": "dialogues" if progress else ""}
         try:
             asked = await ask_all(todo, work, teacher, path, **options)
         except asyncio.CancelledError:  # an interrupted cell; Jupyter shows it as a long traceback
@@ -496,10 +414,9 @@ async def collect(
 async def retry_failed(teacher: Teacher, path: str | Path, **options) -> Report:
     """Take up the seeds of `failed.jsonl` that have no dialogue yet; options are those of `collect`.
 
-    A seed whose endpoint failed goes on where it stopped; one whose answers were useless is asked afresh, with other
-    random numbers. The old lines of `failed.jsonl` stay, as a record.
+    A seed whose endpoint failed goes on where it stopped; one whose answers were useless is asked afresh.
     """
     with Journal(failures_path(path)) as failures:
-        failed = {r["id"]: r for r in failures.records()}
-    seeds = [Seed(i, r["seed"], r.get("source", ""), r.get("license", "")) for i, r in failed.items()]
+        lines = list(failures.records())
+    seeds = [Seed(r["id"], r["seed"], r.get("source", ""), r.get("license", "")) for r in lines]
     return await collect(seeds, teacher, path, retry=True, **options)

@@ -16,10 +16,7 @@ def fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """List the words of `text`: runs of letters and digits, folded.
-
-    Scripts without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer) count letter by letter, marks included.
-    """
+    """List the words of `text`, folded: runs of letters and digits; in scripts without spaces, each letter."""
     if text.isascii():  # the same words as below, several times as fast
         return text.lower().translate(_PLAIN).split()
     return _word_pattern().findall(fold(text))
@@ -27,8 +24,9 @@ def words(text: str) -> list[str]:
 
 @functools.cache
 def _word_pattern():
-    # Vowel signs belong to the letter before them: Python's \w does not take them for a part of a word.
+    # Vowel signs belong to the letter before them, which Python's \w does not know.
     marks = "".join(c for c in map(chr, range(0x300, 0x12000)) if unicodedata.category(c).startswith("M"))
+    # Thai, Lao, Burmese, Khmer, Japanese, Chinese
     spaceless = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
     letters = rf"[^\W{spaceless}]"
     return re.compile(rf"{letters}+(?:[{marks}]{letters}*)*|(?=\w)[{spaceless}][{marks}]*")
@@ -71,18 +69,14 @@ FUNCTION_WORDS = {
 FUNCTION_WORDS = {language: frozenset(listed.split()) for language, listed in FUNCTION_WORDS.items()}
 # English words that say little about what a text is about.
 _EMPTY_WORDS = FUNCTION_WORDS["en"].union(
-    words(
-        """
-    a about after again all also am any anything because been before being best between both could did different
-    do does doing don done during each else even ever every example few first get gets give go going good got
-    had has he help her here him his how however i into its just know less like ll look lot made make makes many
-    may me mean might more most much must my need new no now off often one only other our out over own people
-    possible please put re really s same say see she should so some something still such sure t take tell than
-    their them then there these they thing things think those through time to too two under up us use used using
-    usually ve very want was way ways we well were what when where whether while who why will without won work
-    would yes yet
-    """
-    )
+    words("""
+a about after again all also am any anything because been before being best between both could did different do does
+doing don done during each else even ever every example few first get gets give go going good got had has he help her
+here him his how however i into its just know less like ll look lot made make makes many may me mean might more most
+much must my need new no now off often one only other our out over own people possible please put re really s same say
+see she should so some something still such sure t take tell than their them then there these they thing things think
+those through time to too two under up us use used using usually ve very want was way ways we well were what when
+where whether while who why will without won work would yes yet""")
 )
 # Languages that their script tells apart, by the first word of its letters' Unicode names.
 SCRIPTS = dict.fromkeys(FUNCTION_WORDS, ("LATIN",)) | {"ar": ("ARABIC",), "el": ("GREEK",), "he": ("HEBREW",)}
@@ -91,10 +85,7 @@ SCRIPTS |= {"ja": ("HIRAGANA", "KATAKANA", "CJK")}
 
 
 def content_words(text: str) -> Counter:
-    """Count the content words of an English text: no function words, no last s, cut to six letters, no numbers.
-
-    A crude stem: "vaccine" and "vaccination" meet, and so do "universe" and "university".
-    """
+    """Count the content words of an English text, by a crude stem: "vaccine" and "vaccination" meet."""
     found = (w for w in words(text) if len(w) > 2 and not w.isdigit() and w not in _EMPTY_WORDS)
     return Counter(w.removesuffix("s")[:6] for w in found)
 
@@ -113,7 +104,7 @@ def foreign_share(text: str, language: str) -> float:
 def likelier_language(said: list[str], language: str) -> tuple[str, float]:
     """Name (a language whose function words take a larger share of `said` than those of `language`, how much larger).
 
-    ("", 0.0) for none. It has to have three different words there: one word repeated (non-, de, die) is no language.
+    ("", 0.0) for none. One word repeated (non-, de, die) is no language: it has to have three there.
     """
     met = {name: [word for word in said if word in listed] for name, listed in FUNCTION_WORDS.items()}
     shares = {name: len(found) / len(said) for name, found in met.items() if name == language or len(set(found)) > 2}
@@ -122,7 +113,7 @@ def likelier_language(said: list[str], language: str) -> tuple[str, float]:
     return (other, ahead) if ahead > 0 else ("", 0.0)
 
 
-# ---- refusals: two rules about English words, one to remove by, one to count by. Both err in both ways.
+# ---- refusals: two rules for English, one to remove by, one to count by; both err in both ways
 
 _REFUSAL = re.compile(
     r"\W*(?:(?:i['’]m|i am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? )?"
@@ -144,27 +135,24 @@ _DECLINES = re.compile(
 
 
 def refuses(text: str) -> str:
-    """Return the words with which `text` begins by refusing ("I'm sorry, but I can't help"), "" where it does not."""
+    """Return the words by which `text` begins to refuse ("I'm sorry, but I can't help"), or ""."""
     found = _REFUSAL.match(text)
     return found[0].strip() if found else ""
 
 
 def declines(reply: str) -> bool:
-    """Tell whether a reply declines: in its first two sentences it says that it can't, won't or may not, does not
-    know, is sorry, or that what was asked for is wrong. It does not see who talks of something else instead.
-    """
+    """Tell whether the first two sentences of a reply say that it can't, won't, does not know, or that it is wrong."""
     return bool(_DECLINES.search(_TWO_SENTENCES.match(reply)[0]))
 
 
 # ---- characters that nobody sees: with them a text can look other than it is, or carry a hidden message
 
-# Control characters, zero-width ones, bidi embeddings, overrides and isolates, tags, half characters. Kept: the
-# joiners U+200C and U+200D (Persian, emoji), tags that spell a flag, U+200B between letters of scripts without spaces.
+# Kept: the joiners U+200C and U+200D (Persian, emoji), tags that spell a flag, U+200B in scripts without spaces.
 _SPELLED = (
     "\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,5}\U000e007f"
     "|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b(?=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])"
 )
-_HIDDEN = (
+_HIDDEN = (  # control characters, zero-width ones, bidi controls, tags, half characters
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f"
 )

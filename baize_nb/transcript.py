@@ -1,6 +1,6 @@
-"""Text with role markers ◄► messages: how a Baize dialogue is written, and what a model made of it is read.
+"""Text with role markers ◄► messages: how a Baize dialogue is written, and how what a model made of it is read.
 
-Source of the format: Baize (arXiv 2304.01196), section 3 and its released v1 format; the preamble's wording is ours.
+Source: Baize (arXiv 2304.01196), section 3, and its released format; the preamble's wording is ours.
 """
 
 import re
@@ -22,20 +22,17 @@ PREAMBLE = (
 
 
 def render(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> str:
-    """Write a dialogue as Baize's training text.
+    """Write a dialogue, [{"role": "user"|"assistant", "content": str}], as Baize's training text.
 
-    messages : [{"role": "user"|"assistant", "content": str}], roles alternating, user first.
-    eos      : the tokenizer's end-of-sequence token, written after every assistant message. It is the stop
-               mark that the model learns.
-    preamble : the text before the first turn. Training has always the same; a chat may try another, or "".
+    eos : the tokenizer's end-of-sequence token, written after every answer: the stop that the model learns.
+    preamble : training has always the same; a chat may try another, or "".
     """
     return "".join(text for text, _ in pieces(messages, eos, preamble))
 
 
 def pieces(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> list[tuple[str, bool]]:
-    """Cut the training text in pieces [(text, learn)]; `learn` marks what the assistant has to say itself.
+    """Cut the training text in pieces [(text, learn)]; only an assistant's words and stop mark are learned.
 
-    Only an assistant's words and its stop mark are learned: never the preamble, a marker or a human turn.
     A marker inside a message is written `[\\|AI|]`, so that it opens no turn.
     """
     check(messages)
@@ -43,16 +40,14 @@ def pieces(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> lis
     for message in messages:
         parts.append((MARKERS[message["role"]], False))
         learned = message["role"] == "assistant"
-        parts.append((" " + _quote_markers(message["content"]) + (eos if learned else ""), learned))
+        said = re.sub(r"\[(\\*)\|(Human|AI)\|\]", r"[\\\1|\2|]", message["content"])
+        parts.append((f" {said}{eos if learned else ''}", learned))
         parts.append(("\n", False))
     return parts
 
 
 def prompt(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> str:
-    """Write what the model is given to make the next assistant message: the training text up to its first word.
-
-    messages must end with a user message. preamble: as in `render`.
-    """
+    """Write the training text up to the first word of the next answer; messages must end with a user message."""
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("a chat prompt must end with a user message")
     return render(messages, eos, preamble) + AI
@@ -68,12 +63,7 @@ def check(messages: list[dict]) -> None:
             raise ValueError(f"message {i} ({expected}) is empty")
 
 
-def _quote_markers(text):
-    """`[|AI|]` → `[\\|AI|]`: what somebody said about the format can't be taken for the format."""
-    return re.sub(r"\[(\\*)\|(Human|AI)\|\]", r"[\\\1|\2|]", text)
-
-
-# The parser. The rule for all faults: keep every exchange that is whole, and name everything that is left out.
+# ---- the parser: keep every exchange that is whole, and name everything that is left out
 
 # In brackets the names are known in other languages too: a model that writes French may translate its markers.
 _HUMAN = """mensch benutzer nutzer humain utilisateur humano usuario usuário umano utente mens gebruiker människa
@@ -128,17 +118,12 @@ UNASKED = "an assistant turn follows no human turn"
 
 
 class Parsed(NamedTuple):
-    """What a parser found.
+    """What a parser found."""
 
-    messages : whole exchanges, user first, [{"role", "content"}]. kept : their number (half as many).
-    reason   : "" where every exchange was kept, else one sentence on what is wrong.
-    cut      : [(text, why)] of everything that was left out, words around the transcript included.
-    """
-
-    messages: list
-    kept: int
-    reason: str
-    cut: list
+    messages: list  # of whole exchanges, user first
+    kept: int  # exchanges: half as many
+    reason: str  # what is wrong, "" where every exchange was kept
+    cut: list  # [(text, why)] of everything that was left out, words around the transcript included
 
 
 class Turn(NamedTuple):
@@ -150,13 +135,10 @@ class Turn(NamedTuple):
 def parse(text: str) -> Parsed:
     """Take a transcript apart: its whole exchanges, and what was left out and why.
 
-    Never raises and never invents text: every message stands in `text`, line ends made "\\n". Kept is every exchange
-    of a human turn and the answer next to it, the last one included. Left out, each with its reason in `cut`:
-    words before and after the transcript ("Sure, here is …", "[End]"), a greeting at its start, empty turns, and turns
-    without a partner: of two human turns in a row the first, of two answers in a row the second. Words before a first
-    [AI] are the human's, whose marker was forgotten. A marker inside a code block is none.
-
-    Text of our own (`render`) is taken apart exactly as it was put together, so parse(render(x)).messages == x.
+    Never raises and never invents text: every message stands in `text`, line ends made "\\n". Kept is every human turn
+    with the answer next to it. Left out: words before and after the transcript, a greeting at its start, empty turns,
+    turns without a partner. Words before a first [AI] are the human's, whose marker was forgotten.
+    Text of our own is taken apart exactly: parse(render(x)).messages == x.
     """
     if text.startswith(PREAMBLE + HUMAN):
         turns = _turns(text, list(re.finditer(r"^\[\|(?:(?P<human>Human)|AI)\|\]", text, re.MULTILINE)))
@@ -185,7 +167,7 @@ def parse(text: str) -> Parsed:
 
 
 def _turns(text, marks):
-    """Turns between role markers. marks: matches with a group `human`, in order."""
+    """Turns between role markers, matches with a group `human`."""
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         Turn("user" if m["human"] else "assistant", text[m.end() : end].strip(), text[m.start() : end].strip())
@@ -196,8 +178,8 @@ def _turns(text, marks):
 def _exchanges(turns, before=(), after=()):
     """`Parsed` of turns in any order. before, after: what was cut around them already.
 
-    Of two human turns in a row the last is kept: it stands next to the answer. Of two answers in a row the first is
-    kept: it stands next to the question. Joining them would make a text that nobody wrote. An empty turn is none.
+    Of two human turns in a row the last is kept, of two answers the first: they stand next to each other. Joining them
+    would make a text that nobody wrote.
     """
     messages, cut, asked = [], list(before), None
     for turn in turns:
@@ -224,10 +206,7 @@ def _exchanges(turns, before=(), after=()):
 
 
 def _markers(text):
-    """Matches of the role markers of this text. One that stands in a code block is none.
-
-    Where names have brackets, a name without them is no marker: "User:" may well begin a line of an answer.
-    """
+    """Matches of the role markers outside of code blocks. Where names have brackets, one without is no marker."""
     bare, bracketed, spelling = list(BARE.finditer(text)), list(BRACKETED.finditer(text)), {}
     for mark in bare:
         spelling.setdefault(bool(mark["human"]), mark["name"])
@@ -245,11 +224,7 @@ def _outside(marks, blocks):
 
 
 def _code_blocks(text, marks):
-    """[(start, end)] of the fenced code blocks after the first marker.
-
-    A fence before it is put round the whole transcript, which is then no code. A fence that is never closed opens
-    nothing, or all that follows would be lost; a second opening line shows that the first was never closed.
-    """
+    """[(start, end)] of the fenced code blocks after the first marker. A fence that is never closed opens nothing."""
     blocks, opened, letters = [], None, list(text)
     for mark in marks:  # a fence behind a marker stands at the start of its line
         letters[mark.start() : mark.end()] = " " * (mark.end() - mark.start())
@@ -263,10 +238,9 @@ def _code_blocks(text, marks):
 
 
 def _opening(before, role):
-    """([first turn] or [], cut) of what stands before the first marker.
+    """([first turn] or [], cut) of what stands before the first marker, which is that of `role`.
 
-    If the first marker is the assistant's, the human's was forgotten, and the words before it are the human's,
-    except for an introduction ("Sure, here is …:"). If it is the human's, all before it is an introduction.
+    Before the assistant's stand the human's words, after an introduction ("Sure, here is …:"); else all is one.
     """
     said = before.strip() if role == "assistant" else ""
     while said:
@@ -280,7 +254,7 @@ def _opening(before, role):
 
 
 def _without_afterword(turns, wrapped):
-    """(turns, cut): the last turn without what a model adds when it is done: "[End]", "I hope this helps", a fence."""
+    """(turns, cut): without what a model adds when it is done: "[End]", "I hope this helps", a fence."""
     last = turns[-1]
     content, fences = last.content, list(_FENCE.finditer(last.content))
     if wrapped and len(fences) % 2:
@@ -312,10 +286,7 @@ def escape(text: str, markers: bool = True) -> str:
     """Make text from somewhere else safe to put into a prompt: it can't open a role there. Idempotent.
 
     A space goes into each role marker that begins a line (`[ Human]`, `User :`) and into the special tokens of chat
-    formats (`< |im_start|>`, `< s>`, `[ INST]`). Line ends become "\\n"; hidden characters go, see
-    `text.remove_hidden`. Nothing else is touched.
-    This stops tricks with the format. It does not stop plain words ("ignore the above"): no filter does.
-
+    formats (`< |im_start|>`); hidden characters go. It does not stop plain words ("ignore the above"): no filter does.
     markers : False leaves role markers alone, for a whole prompt, whose markers are its own.
     """
     text = remove_hidden(_LINE_END.sub("\n", text))
@@ -327,10 +298,9 @@ def escape(text: str, markers: bool = True) -> str:
 
 
 def original_rule(text: str) -> Parsed:
-    """Parse by the rule of Baize's released code, re-told in our own words for the comparison in notebook 02.
+    """Parse by the rule of Baize's released code, in our own words, for the comparison in notebook 02.
 
-    Cut the text at each [Human]. The last piece is always dropped, whole or not; the first piece before it that is
-    not one human and one [AI] statement ends the dialogue.
+    The last piece between two [Human] is always dropped; the first that has not exactly one [AI] ends the dialogue.
     """
     before, *pieces = text.split("[Human]")
     messages, reason, left = [], "no [Human]", [before]
@@ -348,18 +318,19 @@ def original_rule(text: str) -> Parsed:
 class ChatFormat(NamedTuple):
     """The marks that a chat template writes around the contents of messages."""
 
-    system: str | None  # before the persona; None where the template has no place for one
+    system: str  # before the persona
     user: str  # before the first user message
     assistant: str  # between a user message and the assistant's
     next_user: str  # between an assistant's message and the next user message
 
     def open_user_header(self, messages: list[dict]) -> str:
         """Write messages (persona first, an assistant's last) as the model reads them, and open a user message."""
-        persona, *talk = ({**message, "content": escape(message["content"], markers=False)} for message in messages)
-        text = ("" if self.system is None else self.system + persona["content"]) + self.user
-        return text + "".join(
-            m["content"] + (self.next_user if m["role"] == "assistant" else self.assistant) for m in talk
-        )
+        persona, *talk = messages
+        text = self.system + escape(persona["content"], markers=False) + self.user
+        for message in talk:
+            text += escape(message["content"], markers=False)
+            text += self.next_user if message["role"] == "assistant" else self.assistant
+        return text
 
     @property
     def stop(self) -> list[str]:
@@ -368,9 +339,5 @@ class ChatFormat(NamedTuple):
 
 
 # The embedded model's own format, and that of many others.
-CHATML = ChatFormat(
-    system="<|im_start|>system\n",
-    user="<|im_end|>\n<|im_start|>user\n",
-    assistant="<|im_end|>\n<|im_start|>assistant\n",
-    next_user="<|im_end|>\n<|im_start|>user\n",
-)
+_MARKS = (f"<|im_end|>\n<|im_start|>{role}\n" for role in ("user", "assistant", "user"))
+CHATML = ChatFormat("<|im_start|>system\n", *_MARKS)

@@ -54,17 +54,11 @@ def per_source(items):
     return dict(Counter(s.source for s in items))
 
 
-@pytest.mark.parametrize("source", seeds.BUNDLED)
-def test_bundled_sources_are_whole_and_ours(source, capsys):
-    found = seeds.load(source)
-    assert len(found) == 240 and capsys.readouterr().out == ""
-    assert {(s.source, s.license) for s in found} == {(f"{source}-style", "Apache-2.0")}
-    assert all(s.text == s.text.strip() and s.topic and s.id.startswith(source) for s in found)
-    assert all(bool(s.reference) == (source == "medquad") for s in found)
-
-
-def test_bundled_sources_share_no_id_and_no_text(pool):
-    assert len({s.id for s in pool}) == len({s.text.casefold() for s in pool}) == 960
+def test_bundled_sources_are_whole_and_ours(pool):
+    assert len({s.id for s in pool}) == len({s.text.casefold() for s in pool}) == 4 * 240
+    assert {(s.source, s.license) for s in pool} == {(f"{source}-style", "Apache-2.0") for source in seeds.BUNDLED}
+    assert all(s.text == s.text.strip() and s.topic for s in pool)
+    assert all(bool(s.reference) == (s.source == "medquad-style") for s in pool)
 
 
 # Files of one's own.
@@ -73,23 +67,20 @@ LAKE = ["What is a lake?", "What is a pond?"]
 TABLE = "id,question\n1,What is a lake?\n2,What is a pond?\n"
 FILES = [  # (name, content, texts, what is said to be left out)
     ("a.txt", "\ufeffWhat is a lake?\r\n\r\n  What is a pond?  \r\n", LAKE, ""),
-    ("a.txt", "What is a lake?\rWhat is a pond?\r", LAKE, ""),
-    ("a.TXT", "What is a lake?\nWhat is a pond?".encode("utf-16"), LAKE, ""),
+    ("a.TXT", "What is a lake?\rWhat is a pond?".encode("utf-16"), LAKE, ""),
     ("a.txt", "1. What is a lake?\n2) What is a pond?", LAKE, ""),
     ("a.txt", "- What is a lake?\n\n\u2022 What is a pond?", LAKE, ""),
-    ("a.txt", "1. What is a lake?\nIs it 3.5 m deep?", ["1. What is a lake?", "Is it 3.5 m deep?"], ""),
-    ("a.txt", "Separated\u2028inside?", ["Separated\u2028inside?"], ""),
+    ("a.txt", "1. What is a lake?\nIs it 3.5\u2028m deep?", ["1. What is a lake?", "Is it 3.5\u2028m deep?"], ""),
+    ("a.txt", "Caf\u00e9?\nCafe\u0301?\nWHY  me?\nWhy me?\n", ["Caf\u00e9?", "WHY  me?"], "repeated texts (2)"),
     *[("a.csv", TABLE.replace(",", mark), LAKE, "") for mark in ",;\t|"],
-    ("a.csv", TABLE.replace("\n", "\r"), LAKE, ""),
-    ("a.csv", TABLE.replace(",", "\t").encode("utf-16"), LAKE, ""),
+    ("a.csv", TABLE.replace(",", "\t").replace("\n", "\r").encode("utf-16"), LAKE, ""),
     ("a.csv", "sep=;\r\n" + TABLE.replace(",", ";"), LAKE, ""),
     ("a.csv", '"Long, not?";Question\n1;What, a lake?', ["What, a lake?"], ""),
     ("a.csv", 'ID,Question\n7,"a, b\r\nand ""c""?"\n8,d?', ['a, b\nand "c"?', "d?"], ""),
-    ("a.csv", "question\nWhat, then, is a lake?\n", ["What, then, is a lake?"], ""),
+    ("a.csv", "question\nWhat, then, is a lake?\n42\n", ["What, then, is a lake?", "42"], ""),
     ("a.csv", 'id,text\n1,Is 5" deep?\n2,"Lake" is what?\n3,"Say \\"a, b\\"!"\n',
      ['Is 5" deep?', '"Lake" is what?', 'Say "a, b"!'], ""),
     ("a.csv", f"text,body\nWhat is a lake?,{'x' * 200_000}\n", LAKE[:1], ""),
-    ("a.csv", "text\n42\n", ["42"], ""),
     ("a.csv", TABLE + ",\n3, \n4\n", LAKE, "rows without text (2)"),
     ("a.csv", 'id,text\n1,"What?\n2,"How, then?"\n3,Who, me?\n', ["How, then?"],
      "unreadable (2), first a.csv:2: a quotation mark is opened and not closed. Close it"),
@@ -98,32 +89,16 @@ FILES = [  # (name, content, texts, what is said to be left out)
     ("alpaca_data.json", json.dumps([{"instruction": "Sum up.", "input": "Rain fell.", "output": "Rain."},
      {"instruction": "Sing.", "input": "", "output": "La."}], indent=4), ["Sum up.\n\nRain fell.", "Sing."], ""),
     ("a.jsonl", '[{"text": "a?"}, {"text": "b?"}]', ["a?", "b?"], ""),
-    ("a.json", '{"text": "a?"}\n{"text": "b?"}\n', ["a?", "b?"], ""),
-    ("a.json", '{"data": [{"text": "a?"}, {"text": "b?"}], "version": 2}', ["a?", "b?"], ""),
+    ("a.json", '{"version": 2, "data": [{"text": "a?"}, {"text": "b?"}]}', ["a?", "b?"], ""),
     ("a.json", '[\n{"text": "a?"},\n{"text": "b "c"?"},\n{"text": "d?"}\n]', ["a?", "d?"],
-     "unreadable (1), first a.json:3: not JSON (column 14: Expecting ',' delimiter). Correct it"),
-    ("a.json", '[{"text": "a?"}] and so on', ["a?"], "first a.json:1: text behind the end of the list: and so on"),
-    ("a.json", '[{"text": "a?"},\n', ["a?"], "first a.json:2: the list has no end"),
+     "unreadable (1), first a.json:3: not JSON"),
     ("a.jsonl", '{"text": "a?"}\n\n{"text": "b}\n["c"]\n{"text": "d?"}', ["a?", "d?"],
-     "unreadable (2), first a.jsonl:3: not JSON (column 10: Unterminated string"),
+     "unreadable (2), first a.jsonl:3: not JSON"),
     ("a.jsonl", '{"text": 5}\n{"text": null}\n{"text": NaN}\n{"text": {}}\n{"text": "\\ud83d"}\n{"\\ud83d": 1}\n'
      '{"text": "a?"}\n{"text": "b?", "n": ' + "9" * 5000 + "}\n" + "[" * 100_000 + "\n{\"text\": \"c?\"}", ["a?", "c?"],
      "rows without text (2), unreadable (6), first a.jsonl:1: 'text' holds no text, but 5"),
     ("a.jsonl", [{"text": "a", "id": "x", "source": "s"}, {"text": "b", "id": "x", "source": "s"}], ["a"],
      "first a.jsonl:2: the id 'x' was used at a.jsonl:1 already"),
-    ("a.csv", "id,text\n1,What is a lake?,\n2,What is a pond?,,\n", LAKE, ""),
-    ("a.txt", "Caf\u00e9?\nCafe\u0301?\n", ["Caf\u00e9?"], "repeated texts (1)"),
-    ("a.jsonl", '{"text": "a?"}{"text": "b?"}\n\ufeff{"text": "c?"} d\n', ["a?", "b?", "c?"],
-     "unreadable (1), first a.jsonl:2: not JSON (column 1: Expecting value)"),
-    ("a.json", '{\n "text": "a?"\n}\n{\n "text": "b?"\n}', ["a?", "b?"], ""),
-    ("a.json", '{"version": 2, "data": [{"text": "a?"}, 7, {"text": "b?"}]}', ["a?", "b?"],
-     "first a.json:1: not an object"),
-    ("a.json", '{\n"1": {"text": "a?"},\n"2": {"text": "b?"}\n}', ["a?", "b?"], ""),
-    ("a.json", '[{"text": "a?", "m": [{"z": 1}, {"z": 2}], "q": "b "c"},\n{"text": "d?"}]', ["d?"],
-     "unreadable (1), first a.json:1"),
-    ("a.jsonl", '[{"text": "a?"}]\n[{"text": "b "c"?"}]\n[{"id": 3, "text": "d?"}]', ["a?", "d?"],
-     "unreadable (1), first a.jsonl:2"),
-    ("r.txt", "Why me?\nWHY  me?\nWhy you?\nwhy me? \n", ["Why me?", "Why you?"], "repeated texts (2)"),
     ("Posts.xml", '<?xml version="1.0"?><posts>\n<row Id="1" PostTypeId="1" Title="A &lt;T&gt; list?" Tags="|java|"/>'
      '<row Id="2" PostTypeId="2" ParentId="1"/>\n</posts>', ["A <T> list?"], "posts that are no questions (1)"),
     ("Posts.xml", '<posts><row Id="1" PostTypeId="1" Title="A?"/>\n<row Id="2" Pos', ["A?"], "Posts.xml:2: broken XML"),
@@ -140,15 +115,11 @@ def test_a_file_as_people_have_it_gives_its_seeds_and_says_what_it_leaves_out(
 
 
 FAULTS = [  # (name, content, options, sentence)
-    ("f.jsonl", '{"text": "b}\n', {}, r"f\.jsonl:1: not JSON .*column 10.* take it out"),
+    ("f.jsonl", '{"text": "b}\n', {}, r"f\.jsonl:1: not JSON"),
     ("f.jsonl", [{"topic": "b"}], {}, r"f\.jsonl:1: there is no column called .*'topic'.*column="),
-    ("f.jsonl", [{"text": 5}], {}, r"f\.jsonl:1: 'text' holds no text"),
     ("f.jsonl", "\n \n", {}, r"f\.jsonl is empty\. Put at least one"),
     ("f.txt", "Why?\nCafé?\n".encode("cp1252"), {}, r"f\.txt:2: this is not UTF-8\. It looks like cp1252 \('Café\?'\)"),
-    ("f.txt", b"Why?", {"encoding": "klingon"}, "no encoding 'klingon'"),
-    ("f.csv", "text\n", {}, "f holds no seeds"),
-    ("f.csv", "sep=;\n", {}, "f holds no seeds|there is no column"),
-    ("f.txt", b"Why?", {"encoding": "rot13"}, "no encoding 'rot13'"),
+    ("f.csv", "sep=;\ntext\n", {}, "f holds no seeds"),
     ("f.csv", '"text\nWhy?\n', {}, r"f\.csv:1: a quotation mark is opened"),
     ("f.csv", "text,text\nWhy?,How?\n", {}, r"f\.csv:1: two columns are called 'text'\. Rename"),
     ("f.csv", "\nfrage\nWas?\n", {}, r"f\.csv:2, the header: there is no column called text.*'frage'.*column="),
@@ -156,7 +127,6 @@ FAULTS = [  # (name, content, options, sentence)
     ("f.parquet", "text", {}, r"f\.parquet: not a Parquet file"),
     ("f.docx", "Why?", {}, r"f\.docx: cannot read \.docx\. Use \.txt"),
     ("f.xml", "<html/>", {}, r"f\.xml: expected <Document> at the top, found <html>"),
-    ("f.xml", "<Document>\nAT&T</Document>", {}, r"f\.xml:2: broken XML .*Fetch this file again"),
     ("f.xml", '<?xml version="1.0" encoding="klingon"?><Document/>', {}, r"f\.xml:1: broken XML"),
     ("f/README.md", "x", {}, "holds no .xml files"),
 ]
@@ -197,12 +167,6 @@ def test_ids_stay_the_same_when_a_file_grows(write):
     assert {s.id for s in before} < {s.id for s in after} and len({s.id for s in after}) == 4
 
 
-@pytest.mark.parametrize("column", seeds.COLUMNS)
-def test_the_column_is_guessed_or_named(write, column):
-    path = write("t.jsonl", [{"other": "no", column: "yes?"}])
-    assert texts(path) == ["yes?"] and texts(path, column="Other") == ["no"]
-
-
 def test_parquet(tmp_path, capsys):
     import pandas
 
@@ -214,9 +178,13 @@ def test_parquet(tmp_path, capsys):
 
 
 def test_of_two_the_same_the_one_with_an_answer_is_kept(write):
-    rows = [{"text": "Why?"}, {"text": "How?"}, {"text": "why?", "reference": "So."}]
-    found = seeds.load(write("r.jsonl", [*rows, {"text": "Why?", "reference": "No."}]))
-    assert [(s.text, s.reference) for s in found] == [("why?", "So."), ("How?", "")]
+    rows = [
+        {"text": "Why?"},
+        {"text": "How?"},
+        {"text": "why?", "reference": "So."},
+        {"text": "Why?", "reference": "No."},
+    ]
+    assert [(s.text, s.reference) for s in seeds.load(write("r.jsonl", rows))] == [("why?", "So."), ("How?", "")]
 
 
 # MedQuAD.
@@ -326,24 +294,21 @@ def test_a_short_source_gives_all_it_has_and_no_source_is_always_first():
     assert per_source(seeds.sample(made(a=240, b=240, c=30), 120)) == {"a": 45, "b": 45, "c": 30}
     items = made(a=5, b=5, c=5)
     assert {seeds.sample(items, 1, seed=number)[0].source for number in range(20)} == {"a", "b", "c"}
-    for n in (-1, 16):
-        with pytest.raises(CourseError, match=rf"asked for {n} seeds of 15.*load more"):
-            seeds.sample(items, n)
+    with pytest.raises(CourseError, match=r"asked for 16 seeds of 15.*load more"):
+        seeds.sample(items, 16)
 
 
 def test_the_sample_is_the_same_in_every_process_and_leaves_the_global_generator_alone(pool):
     state = random.getstate()
-    assert len({tuple(s.id for s in seeds.sample(pool, 16, seed=number)) for number in range(5)}) == 5
+    said = " ".join(s.id for s in seeds.sample(pool, 40)) + "\n"
     assert random.getstate() == state
     code = (
         "from baize_nb import seeds; p = [s for b in seeds.BUNDLED for s in seeds.load(b)];"
         "print(*(s.id for s in seeds.sample(p, 40)))"
     )
-    for number in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": number}
-        run = [sys.executable, "-c", code]
-        said = subprocess.run(run, capture_output=True, text=True, cwd=REPO, env=environment, check=True).stdout
-        assert said == " ".join(s.id for s in seeds.sample(pool, 40)) + "\n"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, cwd=REPO, env=environment).stdout == said
 
 
 # The file between the notebooks.
@@ -371,9 +336,6 @@ def test_figures_show_what_they_are_given():
     panels = figures.topics({"a": {f"t{i}": i for i in range(1, 10)}, "b": {"u": 1}, "c": {"v": 2}}).axes
     assert [panel.get_visible() for panel in panels] == [True, True, True, False]
     assert [round(patch.get_width()) for patch in panels[0].patches] == [3, 4, 5, 6, 7, 8, 9]
-    assert "9 topics" in panels[0].get_title(loc="left")
-    boxes = figures.lengths({"a": [1, 2, 3], "b": [5]}).axes[0]
-    assert [t.get_text() for t in boxes.get_yticklabels()] == ["a", "b"]
     square = figures.overlap(["a", "b"], [[1, 0.25], [0.25, 1]]).axes[0]
     assert [t.get_text() for t in square.texts] == ["1.00", "0.25", "0.25", "1.00"]
 
