@@ -63,8 +63,8 @@ def test_open_header_makes_a_dialogue_per_seed_and_a_second_run_goes_on(model, t
         run(seeds, model, path, settings=replace(SETTINGS, max_turns=5))
 
 
-@pytest.mark.parametrize("strategy", ["two-role", "transcript"])
-def test_strategies_for_endpoints_that_only_chat(model, strategy, tmp_path):
+@pytest.mark.parametrize(("strategy", "other"), [("two-role", "prompt"), ("transcript", "human_prompt")])
+def test_strategies_for_endpoints_that_only_chat(model, strategy, other, tmp_path):
     """A model this small writes no transcript, which is just what a failure looks like."""
     path = tmp_path / "corpus.jsonl"
     report = run(make_seeds(3), model, path, strategy=strategy)
@@ -72,9 +72,9 @@ def test_strategies_for_endpoints_that_only_chat(model, strategy, tmp_path):
     assert report.made + report.failed == 3 and report.failed == len(failed)
     assert all(line["reason"].startswith("no whole exchange") for line in failed)
     assert "[END]" not in str([d.messages for d in corpus.read(path)])
-    settings = json.loads(common.manifest_path(path).read_text())["settings"]
-    other = {"two-role": "prompt", "transcript": "human_prompt"}[strategy]
-    assert other not in settings, "the other strategy's wording has no part in this corpus"
+    assert other not in common.read_manifest(path)["settings"], (
+        "the other strategy's wording has no part in this corpus"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
@@ -104,13 +104,16 @@ asyncio.run(selfchat.collect(seeds, model, {str(path)!r}, settings=settings, pro
     assert len(ids) == len(set(ids)) == report.kept + report.made
 
 
+TALK = "[Human] Why?\n[AI] So."
+
+
 def test_cancelled_run_keeps_what_was_finished_and_says_so(tmp_path, capsys):
     """An interrupted cell cancels the task; the next run goes on."""
     path = tmp_path / "corpus.jsonl"
 
     async def answer(url, body):
         await asyncio.sleep(0.02)
-        return Answer(completion("[Human] Why?\n[AI] So."))
+        return Answer(completion(TALK))
 
     async def interrupted(one):
         options = {"settings": SETTINGS, "progress": False, "concurrency": 2, "strategy": "transcript"}
@@ -133,27 +136,21 @@ def test_seeds_that_failed_are_named_and_taken_up_when_asked_each_corpus_for_its
     up = []
 
     async def answer(path, body):
-        return Answer(completion("[Human] Why?\n[AI] So.")) if up else Answer({"error": {"message": "down"}}, 500)
+        return Answer(completion(TALK)) if up else Answer({"error": {"message": "down"}}, 500)
 
-    options = {"strategy": "transcript", "settings": SETTINGS, "progress": False}
-    options["limits"] = selfchat.Limits(attempts=1)
+    options = {"strategy": "transcript", "limits": selfchat.Limits(attempts=1)}
     with serving(answer) as url:
         one, paths = teacher.Teacher(url, "m"), [tmp_path / name for name in ("corpus.jsonl", "other.jsonl")]
-        assert [asyncio.run(selfchat.collect(make_seeds(3), one, path, **options)).failed for path in paths] == [3, 3]
+        assert [run(make_seeds(3), one, path, **options).failed for path in paths] == [3, 3]
         up.append(True)
-        second = asyncio.run(selfchat.collect(make_seeds(4), one, paths[0], **options))
+        second = run(make_seeds(4), one, paths[0], **options)
         assert (second.made, second.failed) == (1, 0)
         assert re.search(r"not asked again: 3, most often by: HTTP 500: down\n.*selfchat\.retry_failed\(", str(second))
-        third = asyncio.run(selfchat.retry_failed(one, paths[0], **options))
+        again = selfchat.retry_failed(one, paths[0], settings=SETTINGS, progress=False, **options)
+        third = asyncio.run(again)
         assert (third.made, third.kept, third.failed, third.earlier) == (3, 1, 0, [])
         assert {selfchat.failures_path(path).name for path in paths} == {"failed.jsonl", "other.failed.jsonl"}
         assert len(selfchat.failures_path(paths[1]).read_text().splitlines()) == 3
-
-        async def both():  # two corpora of one folder at the same time
-            new = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
-            return await asyncio.gather(*(selfchat.collect(make_seeds(3), one, path, **options) for path in new))
-
-        assert [report.made for report in asyncio.run(both())] == [3, 3]
 
 
 # ---- which strategy ----
@@ -176,27 +173,8 @@ def test_auto_asks_the_endpoint_what_it_can_do(model):
 def test_endpoint_that_shows_no_chat_format_only_chats(status, body):
     with answering(status, body) as url:
         assert selfchat.choose("auto", teacher.Teacher(url, "m")) == "transcript"
-        assert selfchat.choose("two-role", teacher.Teacher(url, "m")) == "two-role"
         with pytest.raises(CourseError, match="only chats"):
             selfchat.choose("open-header", teacher.Teacher(url, "m"))
-
-
-def test_template_without_a_place_for_a_persona_is_learned_too():
-    async def answer(path, body):
-        if path == "/apply-template":
-            if body["messages"][0]["role"] == "system":
-                return Answer({"error": {"message": "System role not supported"}}, 400)
-            turns = "".join(f"<turn>{m['role']}\n{m['content']}</turn>\n" for m in body["messages"])
-            return Answer({"prompt": turns + "<turn>assistant\n"})
-        return Answer(completion("three"))
-
-    with serving(answer) as url:
-        stranger = teacher.Teacher(url, "m")
-        assert selfchat.choose("auto", stranger) == "open-header"
-    talk = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
-    asked = stranger.chat_format.open_user_header(talk)
-    assert asked == "<turn>user\nu</turn>\n<turn>assistant\na</turn>\n<turn>user\n"
-    assert stranger.chat_format.stop == ["</turn>"]
 
 
 # ---- what a dialogue is made of ----
@@ -261,7 +239,7 @@ INJECTIONS = {
 }
 
 
-@pytest.mark.parametrize("strategy", ["open-header", "two-role", "transcript"])
+@pytest.mark.parametrize("strategy", selfchat.STRATEGIES)
 @pytest.mark.parametrize("kind", INJECTIONS)
 def test_hostile_seed_stays_in_its_place(kind, strategy, tmp_path):
     """What reaches the endpoint holds no mark but our own; the other seeds of the run are not disturbed."""
@@ -271,21 +249,17 @@ def test_hostile_seed_stays_in_its_place(kind, strategy, tmp_path):
         prompts.extend([body["prompt"]] if "prompt" in body else [m["content"] for m in body["messages"]])
         question = "prompt" in body or "Write what the" in str(body)
         text = f"Is it {len(prompts)}?" if question else f"It is {len(prompts)}."
-        return Answer(completion("[Human] Why?\n[AI] So." if "Complete the transcript" in str(body) else text))
+        return Answer(completion(TALK if "Complete the transcript" in str(body) else text))
 
     seeds = [Seed("evil", INJECTIONS[kind], "numbers", "Apache-2.0"), *make_seeds(2)]
-    path = tmp_path / "corpus.jsonl"
     with serving(answer) as url:
         model = teacher.Teacher(url, "m", open_header=True)
-        report = run(seeds, model, path, strategy=strategy)
-    made = {d.id for d in corpus.read(path)}
-    assert made >= {"s-0", "s-1"}
-    assert report.made + report.failed == 3
+        report = run(seeds, model, tmp_path / "corpus.jsonl", strategy=strategy)
+    assert report.made + report.failed == 3 and report.made >= 2
     assert max(map(len, prompts)) < 21_000
     ours = {"open-header": 0, "two-role": 3, "transcript": 1}[strategy]  # [Human] that our own prompts write
     for prompt in prompts:
-        assert "<|im_end|>\n<|im_start|>system" not in prompt
-        assert "\x00" not in prompt
+        assert "<|im_end|>\n<|im_start|>system" not in prompt and "\x00" not in prompt
         assert len(re.findall(r"(?m)^\[Human\]", prompt)) <= ours
 
 
@@ -303,10 +277,6 @@ def test_own_wording_language_and_persona_reach_the_endpoint(tmp_path):
         run(make_seeds(1), teacher.Teacher(url, "m"), tmp_path / "corpus.jsonl", settings=own, strategy="two-role")
     assert sum("Write in French. Be brief." in text for text in seen) == 2
     assert sum("Write in French. PLAY the human What is the number 0" in text for text in seen) == 1
+    twins = [Seed("a", "Why?", "x", "y"), Seed("a", "How?", "x", "y")]
     with pytest.raises(CourseError, match="Two different seeds have the id 'a'"):
-        run(
-            [Seed("a", "Why?", "x", "y"), Seed("a", "How?", "x", "y")],
-            teacher.Teacher("http://x/v1", "m"),
-            "c",
-            "two-role",
-        )
+        run(twins, teacher.Teacher("http://x/v1", "m"), "c", "two-role")

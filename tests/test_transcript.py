@@ -19,39 +19,28 @@ CHAT = [
 ]  # fmt: skip
 
 
-def test_render_has_preamble_markers_and_stop_after_each_answer():
+def test_training_text_and_what_of_it_is_learned():
     text = transcript.render(CHAT, eos="<end>")
     assert text.startswith(transcript.PREAMBLE)
-    assert text.count(transcript.HUMAN) == text.count(transcript.AI) == 2
-    assert text.count("<end>") == 2
+    assert text.count(transcript.HUMAN) == text.count(transcript.AI) == text.count("<end>") == 2
     assert "Rivers carry salt into it.<end>\n[|Human|] And lakes?\n[|AI|]" in text
-
-
-def test_only_answers_and_their_stop_are_learned():
     learned = [text for text, learn in transcript.pieces(CHAT, eos="<end>") if learn]
     assert learned == [" Rivers carry salt into it.<end>", " Most have an outlet.<end>"]
+    assert transcript.parse(transcript.render(CHAT) + "[|Human|] ") == (CHAT, 2, "", [("[|Human|]", "an empty turn")])
 
 
 def test_prompt_is_the_beginning_of_the_training_text():
-    assert transcript.render(CHAT, "<end>").startswith(transcript.prompt(CHAT[:3], "<end>"))
-    assert transcript.prompt(CHAT[:1]).endswith(transcript.AI)
-
-
-@pytest.mark.parametrize("messages", [[], CHAT[:2]])
-def test_prompt_wants_a_question_at_the_end(messages):
-    with pytest.raises(ValueError, match="end with a user message"):
-        transcript.prompt(messages)
+    prompt = transcript.prompt(CHAT[:3], "<end>")
+    assert transcript.render(CHAT, "<end>").startswith(prompt) and prompt.endswith(transcript.AI)
+    for messages in ([], CHAT[:2]):
+        with pytest.raises(ValueError, match="end with a user message"):
+            transcript.prompt(messages)
 
 
 @pytest.mark.parametrize("messages", [CHAT[1:2], [CHAT[0], CHAT[0]], [{"role": "user", "content": "  "}]])
 def test_check_refuses_wrong_order_and_empty_messages(messages):
     with pytest.raises(ValueError, match="message"):
         transcript.check(messages)
-
-
-def test_parse_takes_a_trailing_marker_as_a_plain_end():
-    parsed = transcript.parse(transcript.render(CHAT) + "[|Human|] ")
-    assert (parsed.messages, parsed.kept, parsed.reason) == (CHAT, 2, "")
 
 
 # What somebody says about the format is not the format
@@ -190,18 +179,7 @@ def test_the_original_rule(text, kept, reason):
     assert parsed.cut and all(why == reason for _, why in parsed.cut)
 
 
-REPLIES = [
-    json.loads(line)
-    for line in (common.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
-]
-# The parser. {id: exchanges that our parser keeps, and that Baize's rule keeps}.
-_KEPT = """
-clean-bread 3 2 · clean-one 1 0 · open-question 2 2 · bars 2 0 · colons 2 0 · bold 2 0 ·
-headings 2 0 · full-width 2 0 · no-first-marker 2 0 · two-humans 2 0 · two-answers 2 0 · code 2 2 ·
-fenced 2 1 · crlf 2 1 · talk-around 2 1 · the-end 2 2 · empty-turns 2 0 · lost-answer 2 1 ·
-refusal 0 0 · plain-answer 0 0
-"""
-KEPT = {name: (int(ours), int(theirs)) for name, ours, theirs in re.findall(r"([\w-]+) (\d) (\d)", _KEPT)}
+# The parser
 
 
 def said(text):
@@ -307,13 +285,6 @@ def test_a_greeting_at_the_start_is_left_out_and_is_no_fault(greeting):
     assert {why for _, why in parsed.cut} == {"a greeting"}
 
 
-def test_a_question_that_begins_with_hello_is_no_greeting():
-    assert said("[Human] Hello! Why is it dark?\n[AI] Hi, how can I help you?") == [
-        "Hello! Why is it dark?",
-        "Hi, how can I help you?",
-    ]
-
-
 @pytest.mark.parametrize(
     "after",
     [
@@ -331,15 +302,46 @@ def test_words_after_the_transcript_are_left_out(after):
     assert {why for _, why in parsed.cut} == {"after the transcript"}
 
 
+CODE = "```\n[Human] x\n[AI] y\n```"
+INSIDE = "```text\n[Human] a?\n[AI] so:\n```python\nx\n```\n[Human] c?\n[AI] d\n```"
+OPEN = "[Human] a?\n[AI] ```python\nx = 1\n[Human] c?\n[AI] "
+SPELLED = "b\nUser: admin\nuser: admin\nAI: short for artificial intelligence"
+TAGS = "Write <think> before and </think> behind it.\n[AI](https://example.org) and\n[AI][1] explain it."
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("text", "contents"),
     [
-        "while true do\nend", "First.\n\nNote: ask a doctor.", "First.\n\nThe dialogue is by Plato.",
-        "I hope this year is dry.", "It was fun.\nThe end of the story is sad.", "a | b\n--- | ---",
+        # an answer keeps its own last words
+        *[
+            (f"[Human] a?\n[AI] {answer}", ["a?", answer])
+            for answer in [
+                "while true do\nend", "First.\n\nNote: ask a doctor.", "First.\n\nThe dialogue is by Plato.",
+                "I hope this year is dry.", "It was fun.\nThe end of the story is sad.", "a | b\n--- | ---", TAGS,
+            ]
+        ],
+        # a question that begins with hello is no greeting
+        ("[Human] Hello! Why is it dark?\n[AI] Hi, how can I help you?",
+         ["Hello! Why is it dark?", "Hi, how can I help you?"]),
+        # code with brackets in a transcript without; code that is never closed; code round the whole
+        (f"Human: a?\nAI: b\n{CODE}\nHuman: c?\nAI: d", ["a?", f"b\n{CODE}", "c?", "d"]),
+        (OPEN + "d", ["a?", "```python\nx = 1", "c?", "d"]),
+        (OPEN + "so:\n```python\ny = 2\n```\n[Human] e?\n[AI] f",
+         ["a?", "```python\nx = 1", "c?", "so:\n```python\ny = 2\n```", "e?", "f"]),
+        *[
+            (text, ["a?", "so:\n```python\nx\n```", "c?", "d"])
+            for text in (INSIDE, f"Here it is:\n\n{INSIDE}\nI hope this helps.\n", f"{INSIDE}\n\n[End]")
+        ],
+        # names without brackets where names have some; only the first spelling of a bare name counts
+        ("[Human] a?\nUser: x\n[AI] b\nHuman: y\nAI: z", ["a?\nUser: x", "b\nHuman: y\nAI: z"]),
+        (f"Human: a?\nAssistant: {SPELLED}\nHuman: c?\nAssistant: d", ["a?", SPELLED, "c?", "d"]),
+        # line ends of other systems
+        ("[Human] a?\r\n[AI] b\r\nc\r\n[Human] d?\r\n[AI] e", ["a?", "b\nc", "d?", "e"]),
+        ("[Human] a?\r[AI] b\rc\r[Human] d?\r[AI] e", ["a?", "b\nc", "d?", "e"]),
     ],
 )  # fmt: skip
-def test_an_answer_keeps_its_own_last_words(answer):
-    assert said(f"[Human] a?\n[AI] {answer}") == ["a?", answer]
+def test_what_is_content_stays_content(text, contents):
+    assert said(text) == contents
 
 
 @pytest.mark.parametrize("fence", ["```", "~~~", "````", "1. ```", "> ```"])
@@ -349,32 +351,6 @@ def test_a_marker_in_a_code_block_is_none(fence):
     assert said(f"[Human] a?\n[AI] b\n{code}\n[Human] c?\n[AI] d") == ["a?", f"b\n{code}", "c?", "d"]
     code = f"{end}\n[Human] x\n{end}"
     assert said(f"[Human] a?\n[AI] {code}\n[Human] c?\n[AI] d") == ["a?", code, "c?", "d"]
-
-
-def test_brackets_in_the_code_of_a_transcript_without_brackets():
-    code = "```\n[Human] x\n[AI] y\n```"
-    assert said(f"Human: a?\nAI: b\n{code}\nHuman: c?\nAI: d") == ["a?", f"b\n{code}", "c?", "d"]
-
-
-def test_a_code_block_that_is_never_closed_swallows_nothing():
-    assert said("[Human] a?\n[AI] ```python\nx = 1\n[Human] c?\n[AI] d") == ["a?", "```python\nx = 1", "c?", "d"]
-    text = "[Human] a?\n[AI] ```python\nx = 1\n[Human] c?\n[AI] so:\n```python\ny = 2\n```\n[Human] e?\n[AI] f"
-    assert said(text) == ["a?", "```python\nx = 1", "c?", "so:\n```python\ny = 2\n```", "e?", "f"]
-
-
-def test_a_code_block_round_the_whole_transcript_is_taken_off():
-    inside = "```text\n[Human] a?\n[AI] so:\n```python\nx\n```\n[Human] c?\n[AI] d\n```"
-    for text in (inside, f"Here it is:\n\n{inside}\nI hope this helps.\n", f"{inside}\n\n[End]"):
-        assert said(text) == ["a?", "so:\n```python\nx\n```", "c?", "d"]
-
-
-def test_names_without_brackets_are_content_where_names_have_brackets():
-    assert said("[Human] a?\nUser: x\n[AI] b\nHuman: y\nAI: z") == ["a?\nUser: x", "b\nHuman: y\nAI: z"]
-
-
-def test_only_the_first_spelling_of_a_bare_name_counts():
-    answer = "b\nUser: admin\nuser: admin\nAI: short for artificial intelligence"
-    assert said(f"Human: a?\nAssistant: {answer}\nHuman: c?\nAssistant: d") == ["a?", answer, "c?", "d"]
 
 
 @pytest.mark.parametrize(
@@ -408,36 +384,25 @@ def test_thoughts_are_no_dialogue_whatever_they_rehearse(text, contents, cut):
     assert (cut, "a thought") in transcript.parse(text).cut
 
 
-def test_tags_that_an_answer_speaks_of_are_its_words():
-    answer = "Write <think> before and </think> behind it.\n[AI](https://example.org) and\n[AI][1] explain it."
-    assert said(f"[Human] a?\n[AI] {answer}") == ["a?", answer]
+# The replies that the course ships: exchanges that our parser keeps, and that Baize's rule keeps
+
+KEPT = """
+clean-bread 3 2 · clean-one 1 0 · open-question 2 2 · bars 2 0 · colons 2 0 · bold 2 0 ·
+headings 2 0 · full-width 2 0 · no-first-marker 2 0 · two-humans 2 0 · two-answers 2 0 · code 2 2 ·
+fenced 2 1 · crlf 2 1 · talk-around 2 1 · the-end 2 2 · empty-turns 2 0 · lost-answer 2 1 ·
+refusal 0 0 · plain-answer 0 0
+"""
 
 
-@pytest.mark.parametrize("end", ["\r\n", "\r"])
-def test_line_ends_of_other_systems(end):
-    text = end.join(["[Human] a?", "[AI] b", "c", "[Human] d?", "[AI] e"])
-    assert said(text) == ["a?", "b\nc", "d?", "e"]
-
-
-# The replies that the course ships
-
-
-def test_the_shipped_replies_are_the_ones_that_the_course_speaks_of():
-    assert [r["id"] for r in REPLIES] == list(KEPT)
-    assert all(sorted(r) == ["id", "reply", "what"] and r["what"] and r["reply"] for r in REPLIES)
-
-
-@pytest.mark.parametrize("reply", REPLIES, ids=lambda r: r["id"])
-def test_exchanges_kept_by_both_rules(reply):
-    ours, theirs = transcript.parse(reply["reply"]), transcript.original_rule(reply["reply"])
-    assert (ours.kept, theirs.kept) == KEPT[reply["id"]]
-    transcript.check(ours.messages)
-
-
-def test_ours_keeps_more_in_all_and_never_less():
-    assert all(ours >= theirs for ours, theirs in KEPT.values())
-    assert sum(transcript.parse(r["reply"]).kept for r in REPLIES) == 36
-    assert sum(transcript.original_rule(r["reply"]).kept for r in REPLIES) == 12
+def test_exchanges_of_the_shipped_replies_that_both_rules_keep():
+    lines = (common.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {}
+    for reply in map(json.loads, lines):
+        assert sorted(reply) == ["id", "reply", "what"] and reply["what"]
+        ours, theirs = transcript.parse(reply["reply"]), transcript.original_rule(reply["reply"])
+        transcript.check(ours.messages)
+        found[reply["id"]] = (str(ours.kept), str(theirs.kept))
+    assert found == {name: (ours, theirs) for name, ours, theirs in re.findall(r"([\w-]+) (\d) (\d)", KEPT)}
 
 
 # Any text at all
