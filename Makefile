@@ -23,7 +23,7 @@ PORT = 8765
 STUDENTS = 30
 TOKENS = 200000
 
-.PHONY: help more course lab chat test notebooks bench wheels wheelhouse teacher slides book address clean
+.PHONY: help more course lab chat test notebooks bench wheels wheelhouse teacher slides book address gpu-check clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -46,6 +46,7 @@ more:
 	@echo 'make address ADDRESS=…    give the course (or a fork of it) its public address: badges for Colab'
 	@echo 'make notebooks            run all notebooks in place and bring them into the committed form'
 	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
+	@echo 'make gpu-check            try what a GPU adds, in a few minutes and without a network'
 	@echo 'make wheels               check that every pinned version can be installed on every system'
 
 course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
@@ -69,6 +70,9 @@ test: $(VENV)/test.stamp
 notebooks: $(VENV)/test.stamp
 	$(BIN)/ruff format notebooks
 	BAIZE_PROFILE=laptop $(BIN)/python tools/run_notebooks.py
+
+gpu-check: $(VENV)/test.stamp
+	HF_HUB_OFFLINE=1 $(BIN)/python tools/gpu_check.py
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/selfchat.py

@@ -135,8 +135,8 @@ def quiet() -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # peft asks transformers for an attribute by its former name.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            # peft asks transformers for things by their former names.
+            warnings.filterwarnings("ignore", "`.*gradient_checkpointing", FutureWarning)
             yield
     finally:
         transformers_logging.enable_progress_bar()

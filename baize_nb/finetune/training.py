@@ -122,7 +122,8 @@ def add_lora(model, profile: profiles.Profile):
     """Put fresh LoRA layers on the model and return it: base weights frozen, A random (fixed seed), B zero."""
     set_seed(SEED)
     if profile.dtype in profiles.QUANTIZED:
-        model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
+        with models.quiet():
+            model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
     config = LoraConfig(
         r=profile.rank,
         lora_alpha=profile.alpha,
