@@ -1,11 +1,9 @@
 """Who may ask the room's teacher, what each student has used, and whose request is next.
 
-Keys stand in one file, readable by its owner alone; usage in another, in which every answer is a durable line. Texts
-are in neither.
+Keys stand in one file, readable by its owner alone; usage in another, a durable line for each answer. No texts.
 """
 
 import asyncio
-import contextlib
 import csv
 import hashlib
 import itertools
@@ -113,14 +111,14 @@ def read_keys(path: Path) -> dict[str, str]:
 
     It may have been in a spreadsheet: with a header, with ; or tabs between the cells, in whatever encoding.
     """
-    content = path.read_bytes() if path.is_file() else b""
-    first = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for encoding in (first, "cp1252", "latin-1"):
-        with contextlib.suppress(UnicodeDecodeError):
-            text = content.decode(encoding)
-            break
+    if not path.is_file():
+        return {}
+    try:
+        text = common.read_text(path)
+    except CourseError:
+        text = common.read_text(path, "cp1252")
     found = {}
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         delimiter = next((mark for mark in "\t;" if mark in line), ",")
         cells = [cell.strip() for row in csv.reader([line], delimiter=delimiter) for cell in row if cell.strip()]
         if not cells or (number == 1 and cells[-1].lower() in HEADERS):

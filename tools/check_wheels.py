@@ -1,8 +1,6 @@
 """Does every pin of constraints.txt have a wheel for each system and Python that the course promises?
 
-Knows: the systems, the Pythons, and how to ask pip without downloading a wheel (it reads metadata only).
-Does not know: the packages that our pins need in turn; pip chooses those for each machine.
-Run it by `make wheels`. It prints a table and ends with 1 where a wheel is missing.
+`make wheels` prints a table and ends with 1 where a wheel is missing. pip reads metadata only, and downloads nothing.
 """
 
 import json

@@ -3,8 +3,7 @@
     python tools/classroom.py --students 30 --tokens 200000 --host 0.0.0.0
     python tools/classroom.py --usage
 
-Students never see the instructor's key. Nothing is logged: neither keys nor texts. HTTP is served by tornado, which
-JupyterLab brings along.
+Students never see the instructor's key. Nothing is logged: neither keys nor texts.
 """
 
 import argparse
@@ -60,13 +59,10 @@ def bad(sentence: str) -> Refusal:
 
 def read_body(raw: bytes) -> dict:
     """Read the JSON object in a request's bytes. Raises Refusal."""
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        raise bad("The request's body is no JSON.") from None
-    if not isinstance(body, dict):
-        raise bad("The request's body is no JSON object.")
-    return body
+    with contextlib.suppress(ValueError):
+        if isinstance(body := json.loads(raw), dict):
+            return body
+    raise bad("The request's body is no JSON object.")
 
 
 def read_completion(raw: bytes, kind: str, model: str) -> tuple[dict, Tokens]:
@@ -112,10 +108,7 @@ def _is_message(message):
 
 
 class Upstream:
-    """The teacher behind the room's endpoint, asked through an `openai.AsyncOpenAI` client for it.
-
-    Retries, time-outs and proxies are the client's.
-    """
+    """The teacher behind the room's endpoint, asked through an `openai.AsyncOpenAI` client for it."""
 
     def __init__(self, model: teacher.Teacher, client: openai.AsyncOpenAI):
         self.model, self._client = model.model, client
@@ -163,8 +156,7 @@ class Upstream:
 def faults():
     """Turn faults of the teacher into Refusals.
 
-    What lies in the student's text is told in the teacher's own words; a fault that only the instructor can mend says
-    so, and shows nothing of the instructor's address or key.
+    What lies in the student's text is told in the teacher's own words; nothing shows the instructor's address or key.
     """
     try:
         yield
@@ -241,7 +233,6 @@ class Answer(tornado.web.RequestHandler):
             raise Refusal(404, "not_found", f"There is nothing at {self.request.path} here.")
 
     def write_error(self, status_code, exc_info=None, **_):
-        """Every failure as JSON."""
         error = exc_info[1] if exc_info else None
         if not isinstance(error, Refusal):
             error = Refusal(status_code, "error", self._reason)

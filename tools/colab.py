@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # a Python that runs already does not see an editable install by itself
     sys.path.insert(0, str(ROOT))
 
-from baize_nb.doctor import COLABS_OWN, DRIVE  # noqa: E402
+from baize_nb import doctor  # noqa: E402
 
 HELD = ("torch", "numpy")
 SECRETS = ("OPENAI_API_KEY", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
@@ -41,13 +41,6 @@ def versions() -> dict[str, str]:
         if one.name and Path(one.locate_file("")).name != "_vendor":
             found.setdefault(one.name.lower().replace("_", "-"), one.version)
     return found
-
-
-def missing(requirements: list[str], installed: dict[str, str]) -> list[str]:
-    """List those that are not installed, or in a version that the course can't use; HELD and the front end never."""
-    wanted = [Requirement(text) for text in requirements]
-    wanted = [r for r in wanted if r.name not in HELD + COLABS_OWN]
-    return [str(r) for r in wanted if r.name not in installed or not r.specifier.contains(installed[r.name], True)]
 
 
 def install(requirements: list[str], installed: dict[str, str]) -> None:
@@ -105,15 +98,15 @@ def keep_on_drive() -> None:
     """Mount the user's Drive, where it is not, and let the runs go there."""
     from google.colab import drive
 
-    if not Path(DRIVE).is_mount():
-        drive.mount(str(DRIVE))
-    os.environ["BAIZE_RUNS"] = f"{DRIVE}/MyDrive/baize"
+    if not doctor.DRIVE.is_mount():
+        drive.mount(str(doctor.DRIVE))
+    os.environ["BAIZE_RUNS"] = f"{doctor.DRIVE}/MyDrive/baize"
 
 
 def main(arguments: list[str]) -> None:
     """Do all of it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    if lacking := missing(project["dependencies"], versions()):
+    if lacking := [need for need in doctor.unmet(project["dependencies"]) if Requirement(need).name not in HELD]:
         print("Installing", ", ".join(lacking))
         install(lacking, versions())
     installed = versions()
@@ -123,7 +116,7 @@ def main(arguments: list[str]) -> None:
     take_secrets()
     if "--drive" in arguments:
         keep_on_drive()
-    if os.environ.get("BAIZE_RUNS", "").startswith(str(DRIVE)):  # a free Drive holds 15 GB; a run can take 12
+    if os.environ.get("BAIZE_RUNS", "").startswith(str(doctor.DRIVE)):  # a free Drive holds 15 GB; a run can take 12
         os.environ.setdefault("BAIZE_SCRATCH", "/content/baize-scratch")
 
 

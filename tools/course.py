@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,10 +55,10 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments == ["--fetch"]:
             models.embedded()
-        elif arguments == ["--beyond"]:
-            run(files("0[0-8]_*.ipynb"))
         else:
-            run([Path(a).absolute() for a in arguments] or files())
+            last = 8 if arguments == ["--beyond"] else 5
+            course = sorted(run_notebooks.FOLDER.glob(f"0[0-{last}]_*.ipynb"))
+            run([Path(a).absolute() for a in arguments if a != "--beyond"] or course)
         return 0
     except CourseError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -69,11 +68,6 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"\nThe system said: {error}. When that is mended, {AGAIN}", file=sys.stderr)
     return 1
-
-
-def files(pattern: str = "0[0-5]_*.ipynb") -> list[Path]:
-    """List the course's notebooks in order: those that follow the article, 00–05, unless another pattern is given."""
-    return sorted(run_notebooks.FOLDER.glob(pattern))
 
 
 def run(paths: list[Path]) -> None:
@@ -121,30 +115,22 @@ def _step(path, copy, label):
 
 @contextlib.contextmanager
 def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """The line of one notebook: redrawn every second on a terminal, written once elsewhere. Yields its `on_cell`."""
-    started, cells, over = time.monotonic(), "", threading.Event()
+    """The line of one notebook: redrawn after each cell on a terminal, written once elsewhere. Yields its `on_cell`."""
+    started, ending = time.monotonic(), "failed after "
 
     def on_cell(done, total):
-        nonlocal cells
-        cells = f"{done} of {total} cells, "
-
-    def redraw():
-        while not over.wait(1):
-            print(f"\r\x1b[K{label} … {cells}{duration(time.monotonic() - started)}", end="", flush=True)
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K{label} … {done} of {total} cells ", end="", flush=True)
 
     print(f"{label} … ", end="", flush=True)
-    ticker, ending = threading.Thread(target=redraw, daemon=True), ""
-    if sys.stdout.isatty():
-        ticker.start()
     try:
         yield on_cell
-    except BaseException as error:
-        ending = "stopped after " if isinstance(error, KeyboardInterrupt) else "failed after "
+        ending = ""
+    except KeyboardInterrupt:
+        ending = "stopped after "
         raise
     finally:
-        over.set()
-        if ticker.is_alive():
-            ticker.join()
+        if sys.stdout.isatty():
             print(f"\r\x1b[K{label} … ", end="")
         print(f"{ending}{duration(time.monotonic() - started)}", flush=True)
 
@@ -190,8 +176,7 @@ def summary(folder: Path) -> list[str]:
         if before is not None and after is not None:
             lines.append(f"Held-out loss: {before:.3f} → {after:.3f} (lower is better)")
     if (answers := _json(folder / "before_after.json")) and folder.name == "ci":
-        few = "Profile ci trains for a few steps only, so the reply hardly changes. For the real thing: make course"
-        lines.append(few)
+        lines.append("Profile ci trains for a few steps only, so the reply hardly changes. For more: make course")
     for key in ("question", "before", "after"):
         if key in answers:
             words = " ".join(str(answers[key]).split()) or "(nothing)"
@@ -199,8 +184,7 @@ def summary(folder: Path) -> list[str]:
             lines.append(textwrap.fill(words, 100, initial_indent=label, subsequent_indent=" " * len(label)))
     if (folder / "notebooks").is_dir():
         lab = f"make lab PROFILE={folder.name}"
-        lines.append(f"To do it yourself: {lab}")
-        lines.append(f"To see an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…")
+        lines.append(f"To do it yourself: {lab}; an executed copy: {lab} NOTEBOOK={_shown(folder / 'notebooks')}/…")
     return lines
 
 

@@ -154,15 +154,9 @@ def main(arguments: list[str]) -> int:
             if "--form" not in arguments:
                 execute(notebook, path.parent)
             write(canonical(notebook), path)
-    except CellFailed as error:
-        print(f"{path.stem} stopped at {error} The file is left as it was.", file=sys.stderr)
+    except (CourseError, KeyboardInterrupt) as error:
+        print(f"{path.stem} stopped and is left as it was: {error}", file=sys.stderr)
         return 1
-    except CourseError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the notebook that was running is left as it was.")
-        return 130
     return 0
 
 

@@ -1,8 +1,5 @@
 """Slides of the notebooks, as they are: `make slides`.
 
-Knows: how a notebook falls into slides (by its headings), and how they work without a network. Does not know: what the
-notebooks say; no cell needs metadata for it.
-
     python tools/slides.py [--to FOLDER] [NOTEBOOK ...]      default: slides/ in the clone, all notebooks
 
 A heading of level 1 or 2 begins a slide; what follows lies below it, a screen for each piece of text with its code.
@@ -123,21 +120,14 @@ def reveal_js(folder):
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         if subprocess.run([*command, "--dest", scratch, REVEAL]).returncode:
-            sys.exit(
-                "Slides need reveal.js once, and it could not be fetched. With no network: make slides WHEELHOUSE=…"
-            )
+            sys.exit("reveal.js, needed once, could not be fetched. With no network: make slides WHEELHOUSE=…")
         [wheel] = Path(scratch).glob("*.whl")
-        unpack(wheel, folder)
-
-
-def unpack(wheel, folder):
-    """Take reveal.js out of the wheel; the licence comes last and says that it is whole."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith(tuple(INSIDE + file for file in FILES))]
-        for name in sorted(names, key=lambda name: name == f"{INSIDE}LICENSE"):
-            target = folder / name.removeprefix(INSIDE)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.startswith(tuple(INSIDE + file for file in FILES))]
+            for name in sorted(names, key=lambda name: name == f"{INSIDE}LICENSE"):  # last: it says that all is there
+                target = folder / name.removeprefix(INSIDE)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(name))
 
 
 def main(arguments):

@@ -6,15 +6,13 @@ pip's own build for Linux brings all that an NVIDIA GPU needs. TORCH=cpu or TORC
 import os
 import subprocess
 import sys
-import threading
-import urllib.request
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own
-CPU_BUILD = ("--no-deps", "-c", str(ROOT / "constraints.txt"), "--index-url", INDEX)  # options of pip
-SECONDS = 5  # for an answer
+PATIENCE = ("--retries", "1", "--timeout", "10")  # an index that does not answer is given up within seconds
+CPU_BUILD = (*PATIENCE, "--no-deps", "-c", str(ROOT / "constraints.txt"), "--index-url", INDEX)  # options of pip
 
 
 def choose(wanted: str) -> tuple[bool, str]:
@@ -30,8 +28,6 @@ def choose(wanted: str) -> tuple[bool, str]:
         return wanted == "cpu", f"PyTorch: the build for {'CPUs' if wanted == 'cpu' else 'NVIDIA GPUs'}, as TORCH says."
     if gpu_is_seen():
         return False, "PyTorch: the build for NVIDIA GPUs, since one is seen here (TORCH=cpu for the other)."
-    if not index_answers():
-        return False, "PyTorch: pip's own build, since PyTorch's index of CPU builds does not answer."
     return True, "PyTorch: the CPU build, since no NVIDIA GPU is seen here (TORCH=cuda for the other)."
 
 
@@ -42,23 +38,6 @@ def gpu_is_seen() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return run.stdout.startswith("GPU ")
-
-
-def index_answers(url: str = f"{INDEX}/torch/") -> bool:
-    """Tell whether the index answers within seconds; looking up its name counts, too."""
-    answers = []
-
-    def ask():
-        try:
-            with urllib.request.urlopen(url, timeout=SECONDS) as reply:
-                answers.append(reply.status)
-        except (OSError, ValueError):
-            answers.append(None)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS)
-    return answers == [200]
 
 
 def main() -> int:
