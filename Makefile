@@ -23,7 +23,7 @@ PORT = 8765
 STUDENTS = 30
 TOKENS = 200000
 
-.PHONY: help more course lab chat test notebooks bench wheels wheelhouse teacher slides book address gpu-check clean
+.PHONY: help more course lab chat test notebooks bench wheels wheelhouse teacher slides book address gpu-check colab-check lowest-check clean
 
 help:
 	@echo 'make course               run the whole course (notebooks 00-05) and show what came of it'
@@ -48,6 +48,8 @@ more:
 	@echo 'make bench                measure speed against the alternatives, as ratios (an hour)'
 	@echo 'make gpu-check            try what a GPU adds, in a few minutes and without a network'
 	@echo 'make wheels               check that every pinned version can be installed on every system'
+	@echo 'make colab-check          fast tests and all notebooks with the versions that Colab has; 3 GB are fetched once'
+	@echo 'make lowest-check         the same with the lowest versions that pyproject.toml allows'
 
 course: $(VENV)/$(if $(BEYOND),beyond,course).stamp
 	@BAIZE_PROFILE='$(PROFILE)' $(BIN)/python tools/course.py $(if $(BEYOND),--beyond)
@@ -84,6 +86,10 @@ bench: $(VENV)/test.stamp
 
 wheels: $(VENV)/test.stamp
 	$(BIN)/python tools/check_wheels.py
+
+colab-check lowest-check: $(VENV)/test.stamp
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python tools/version_check.py $(@:-check=)
 
 wheelhouse: $(VENV)/made.stamp
 	@$(BIN)/python tools/wheelhouse.py

@@ -10,6 +10,8 @@ from pathlib import Path
 import colab
 import pytest
 import run_notebooks
+import version_check
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from baize_nb import common
 
@@ -155,3 +157,13 @@ def test_a_notebook_that_was_opened_alone_says_which_lines_to_run(userdata, tmp_
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AssertionError, match=r"!git clone ADDRESS /content/baize.*%cd /content/baize/notebooks"):
         exec(cell.replace("    %run ../tools/colab.py", "    pass"), {})
+
+
+def test_what_the_checks_of_other_versions_call_wrong():
+    before = {"numpy": "2.1.3", "pandas": "2.2.3", "torchao": "0.10.0", "tqdm": "4.67.3"}
+    after = {"numpy": "2.3.0", "tqdm": "4.67.3", "rensa": "0.5.0"}
+    assert version_check.changed(before, after) == ["numpy 2.1.3 → 2.3.0", "pandas 2.2.3 → None"]
+    said = [("stdout", "fine"), ("stderr", "  3%|  | 1/30 [00:01<00:02, 9.1it/s]\rUserWarning: odd\n\n")]
+    outputs = [new_output("stream", name=name, text=text) for name, text in said]
+    notebook = new_notebook(cells=[new_code_cell("1"), new_code_cell("2", outputs=outputs)])
+    assert version_check.complaints(notebook) == ["cells[1]: UserWarning: odd"]
