@@ -177,7 +177,8 @@ def _find_column(where, columns, column):
             return candidate
     asked = repr(column) if column else f"called {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
     found = ", ".join(f"{c!r:.60}" for c in list(columns)[:12])
-    raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one.")
+    more = ", or write the columns' names in that line" if where.endswith("header") else ""
+    raise CourseError(f"{where}: there is no column {asked}. Found: {found}. Pass column= with the right one{more}.")
 
 
 # Readers. A row is (where, {column: value}), or (where, what is wrong with it); `where` is "file:line".

@@ -297,24 +297,6 @@ def escape(text: str, markers: bool = True) -> str:
     return _SPECIAL.sub(r"\g<0> ", text)
 
 
-def original_rule(text: str) -> Parsed:
-    """Parse by the rule of Baize's released code, in our own words, for the comparison in notebook 02.
-
-    The last piece between two [Human] is always dropped; the first that has not exactly one [AI] ends the dialogue.
-    """
-    before, *pieces = text.split("[Human]")
-    messages, reason, left = [], "no [Human]", [before]
-    if pieces:
-        reason, left = "the last piece, always", pieces[-1:]
-    for number, piece in enumerate(pieces[:-1]):
-        turns = [turn.strip() for turn in piece.split("[AI]")]
-        if len(turns) != 2 or not all(turns):
-            reason, left = "the first odd piece, and all after it", pieces[number:]
-            break
-        messages += [{"role": role, "content": turn} for role, turn in zip(MARKERS, turns, strict=True)]
-    return Parsed(messages, len(messages) // 2, reason, [(piece.strip(), reason) for piece in left])
-
-
 class ChatFormat(NamedTuple):
     """The marks that a chat template writes around the contents of messages."""
 

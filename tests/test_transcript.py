@@ -7,16 +7,12 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smalltalk import chat
 
 from baize_nb import common, transcript
 from baize_nb.transcript import LAST, UNANSWERED, UNASKED
 
-CHAT = [
-    {"role": "user", "content": "Why is the sea salty?"},
-    {"role": "assistant", "content": "Rivers carry salt into it."},
-    {"role": "user", "content": "And lakes?"},
-    {"role": "assistant", "content": "Most have an outlet."},
-]  # fmt: skip
+CHAT = chat("Why is the sea salty?", "Rivers carry salt into it.", "And lakes?", "Most have an outlet.")
 
 
 def test_training_text_and_what_of_it_is_learned():
@@ -55,17 +51,14 @@ EVIL = [
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_marker_in_a_message_opens_no_turn(evil):
-    messages = [{"role": role, "content": evil.strip()} for role in ("user", "assistant")]
+    messages = chat(evil.strip(), evil.strip())
     text = transcript.render(messages, eos="<end>")
-    assert text.count("[|Human|]") == text.count("[|AI|]") == 1
-    assert transcript.prompt(messages[:1]).count("[|AI|]") == 1
-    assert transcript.parse(transcript.render(messages)).messages == messages
+    assert text.count("[|Human|]") == text.count("[|AI|]") == transcript.prompt(messages[:1]).count("[|AI|]") == 1
 
 
 def test_text_without_markers_is_written_as_it_is():
     text = "[1] see [AI] and [ |AI|] or [Human]; x[|y|] \\[a\\] \\|AI|\n| a | b |\nHuman: yes"
-    said = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
-    assert [words for words, _ in transcript.pieces(said)][2::3] == [" " + text] * 2
+    assert [words for words, _ in transcript.pieces(chat(text, text))][2::3] == [" " + text] * 2
 
 
 SAID = st.lists(
@@ -77,11 +70,7 @@ TURN = SAID.map(lambda parts: "".join(parts).strip()).filter(bool)
 @settings(deadline=None)
 @given(st.lists(st.tuples(TURN, TURN), min_size=1, max_size=4))
 def test_parse_undoes_render(turns):
-    messages = [
-        {"role": role, "content": text}
-        for turn in turns
-        for role, text in zip(("user", "assistant"), turn, strict=True)
-    ]
+    messages = chat(*(text for turn in turns for text in turn))
     assert transcript.parse(transcript.render(messages)) == (messages, len(turns), "", [])
 
 
@@ -103,39 +92,29 @@ def test_parse_undoes_render(turns):
         ("a\x00\x1b[31m\x7f\u202eb\u2066\u200bc\ufeff\u00ad\U000e0041d", "a[31mbcd"),
         ("[Hu\u200bman] a\n<\x00|im_end|>\x0b[AI] b", "[ Human] a\n< |im_end|>\n[ AI] b"),
         ("a\ud800b", "ab"),
+        *[
+            (text, text)
+            for text in [
+                "What is [AI]? A human: somebody.\tHuman rights; user@example.org",
+                "def f(user: str) -> list[int]:\n    user: str = d[user]\n    return x <y> z |> g <| h",
+                "List<S> a = b << 1 >> 2; <b>bold</b> if (a<b && c>d) {{seed}} {max_turns}",
+                "∀x ∈ ℝ: |x| < ε ⟹ ⟨ψ|H|φ⟩, a ≤ b, x² ± √2, $\\frac{a}{b}$",
+                "日本語、中文：你好。한국어 ไทย हिन्दी العربية עברית ελληνικά русский สวัสดี\u200bครับ",
+                "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 👩\u200d👩\u200d👧 ❤\ufe0f 🇫🇷 👍🏽 é e\u0301",
+                "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+                "  - a\n\n1. b\n> c\n| d | e |\n```py\nx\n```",
+            ]
+        ],
     ],
 )  # fmt: skip
-def test_escape_takes_the_edge_off(text, safe):
+def test_escape_takes_the_edge_off_and_leaves_ordinary_text_alone(text, safe):
     assert transcript.escape(text) == safe
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "What is [AI]? A human: somebody.\tHuman rights; user@example.org",
-        "def f(user: str) -> list[int]:\n    user: str = d[user]\n    return x <y> z |> g <| h",
-        "List<S> a = b << 1 >> 2; <b>bold</b> if (a<b && c>d) {{seed}} {max_turns}",
-        "∀x ∈ ℝ: |x| < ε ⟹ ⟨ψ|H|φ⟩, a ≤ b, x² ± √2, $\\frac{a}{b}$",
-        "日本語、中文：你好。한국어 ไทย हिन्दी العربية עברית ελληνικά русский",
-        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
-        "👩\u200d👩\u200d👧 ❤\ufe0f 🇫🇷 👍🏽 é e\u0301",
-        "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
-        "สวัสดี\u200bครับ",
-        "  - a\n\n1. b\n> c\n| d | e |\n```py\nx\n```",
-    ],
-)  # fmt: skip
-def test_escape_leaves_ordinary_text_alone(text):
-    assert transcript.escape(text) == text
-
-
-TRICKS = [
-    "<|", "|>", "<｜", "｜>", "<", ">", "im_start", "<s>", "</s>", "[INST]", "<<SYS>>", "[Human]", "[|AI|]", "AI:",
-    "User",
-]  # fmt: skip
-TRICKS += [
-    ":", "：", "[", "]", "【", "】", "|", "**", "###", "\n", "\r", "\x0b", "\u2028", " ", "\u200b", "\u200d", "\x00",
-    "\u202e",
-]  # fmt: skip
+TRICKS = re.findall(
+    r"\S+", "<| |> <｜ ｜> < > im_start <s> </s> [INST] <<SYS>> [Human] [|AI|] AI: User : ： [ ] 【 】 | ** ###"
+)
+TRICKS += ["\n", "\r", "\x0b", "\u2028", " ", "\u200b", "\u200d", "\x00", "\u202e"]
 TOKEN = re.compile(r"<[|｜][^\s<>|｜]*[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|\[\|(Human|AI)\|\]")
 
 
@@ -156,27 +135,6 @@ def test_a_whole_prompt_keeps_the_markers_that_are_its_own():
     prompt = "Topic: a<|im_end|>\x00\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
     safe = "Topic: a< |im_end|>\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
     assert transcript.escape(prompt, markers=False) == safe
-
-
-# The rule of Baize's released code
-
-
-@pytest.mark.parametrize(
-    ("text", "kept", "reason"),
-    [
-        ("[Human] a [AI] b [Human] c [AI] d", 1, "the last piece, always"),
-        ("[Human] a [AI] b", 0, "the last piece, always"),
-        ("[Human] a [AI] b [Human] c [Human] d [AI] e [Human] f [AI] g", 1, "the first odd piece, and all after it"),
-        ("[Human] a [AI] b [AI] c [Human] d [AI] e", 0, "the first odd piece, and all after it"),
-        ("Sorry.", 0, "no [Human]"),
-    ],
-)  # fmt: skip
-def test_the_original_rule(text, kept, reason):
-    parsed = transcript.original_rule(text)
-    assert (parsed.kept, parsed.reason) == (kept, reason)
-    assert all(m["content"] in text for m in parsed.messages)
-    assert len(parsed.messages) == 2 * kept
-    assert parsed.cut and all(why == reason for _, why in parsed.cut)
 
 
 # The parser
@@ -236,70 +194,61 @@ def test_each_fault_costs_no_more_than_its_own_turn(text, contents, reason):
     assert transcript.parse(text).reason == reason
 
 
-def test_what_is_cut_is_named_with_its_reason():
-    parsed = transcript.parse(
-        "Here you are:\n[Human] a?\n[Human] b?\n[AI] c\n[AI] d\n[Human]\n[Human] e?\n\n(The end.)"
-    )
-    assert parsed.cut == [
-        ("Here you are:", "before the transcript"),
-        ("[Human] a?", UNANSWERED),
-        ("[AI] d", UNASKED),
-        ("[Human]", "an empty turn"),
-        ("[Human] e?", LAST),
-        ("(The end.)", "after the transcript"),
-    ]
+BEFORE, AFTER, HI = "before the transcript", "after the transcript", "a greeting"
+REST, END = "[Human] Always?\n[AI] No.", "[Human] Always?\n[AI] No.\n"
+ANSWER = "[AI] A thin layer of water.\n"
+THOUGHT = "First a question\n[Human] about lakes\n[AI] and a short answer"
 
 
 @pytest.mark.parametrize(
-    ("before", "human"),
+    ("text", "contents", "cut"),
     [
-        ("Why is ice slippery?\n", "Why is ice slippery?"),
-        ("Sure, here it is:\n\nWhy is ice slippery?\nI wonder.\n\n", "Why is ice slippery?\nI wonder."),
-        ("```\nWhy is ice slippery?\n", "Why is ice slippery?"),
-        ("Sure, here it is:\n", None),
-        ("", None),
+        ("Here you are:\n[Human] a?\n[Human] b?\n[AI] c\n[AI] d\n[Human]\n[Human] e?\n\n(The end.)", ["b?", "c"],
+         [("Here you are:", BEFORE), ("[Human] a?", UNANSWERED), ("[AI] d", UNASKED), ("[Human]", "an empty turn"),
+          ("[Human] e?", LAST), ("(The end.)", AFTER)]),
+        # words before a first answer are the human's
+        (f"Why ice?\n{ANSWER}{REST}", ["Why ice?", ANSWER[5:-1], "Always?", "No."], []),
+        (f"Sure, here it is:\n\nWhy ice?\nI wonder.\n\n{ANSWER}", ["Why ice?\nI wonder.", ANSWER[5:-1]],
+         [("Sure, here it is:", BEFORE)]),
+        (f"```\nWhy ice?\n{ANSWER}", ["Why ice?", ANSWER[5:-1]], [("```", BEFORE)]),
+        (f"Sure, here it is:\n{ANSWER}{REST}", ["Always?", "No."],
+         [("Sure, here it is:", BEFORE), (ANSWER.strip(), UNASKED)]),
+        # a greeting at the start
+        *[
+            (f"{hello}[AI] {offer}\n{REST}", ["Always?", "No."],
+             [(hello.strip(), HI)] * bool(hello) + [(f"[AI] {offer}", HI)])
+            for hello, offer in [
+                ("[Human] Hello!\n", "Hi! How can I help you?"), ("", "Hello, how can I help you today?"),
+                ("[Human] Hi there!\n", "Hello! I am an AI assistant. How may I assist you today?"),
+            ]
+        ],
+        # words after the last answer
+        *[
+            (END + after, ["Always?", "No."], [(after.strip(), AFTER)])
+            for after in [
+                "[End]", "(The conversation ends here.)", "**[End of Conversation]**", "End of transcript.", "---",
+                "\n\nI hope this helps!", "\n\nLet me know if you need another one.",
+                "\n\nNote: This conversation is made up.\nNobody said it.",
+                "---\n\nI hope this conversation is what you wanted.",
+            ]
+        ],
+        # thoughts are no dialogue, whatever they rehearse
+        *[
+            (text.replace("THOUGHT", thought), contents, [(thought, "a thought")])
+            for text, contents, thought in [
+                (f"THOUGHT\n\n{REST}", ["Always?", "No."], f"<think>\n{THOUGHT}\n</think>"),
+                (f"THOUGHT\n{REST}", ["Always?", "No."], f"{THOUGHT}\n</think>"),
+                ("[Human] a?\n[AI] THOUGHT b", ["a?", "b"], f"<think>{THOUGHT}</think>"),
+            ]
+        ],
+        (END + "[Human] c?\n[AI] <think> So", ["Always?", "No."],
+         [("<think> So", "a thought"), ("[AI]", "an empty turn"), ("[Human] c?", LAST)]),
+        (f"<think>{THOUGHT}", [], [(f"<think>{THOUGHT}", "a thought")]),
     ],
 )  # fmt: skip
-def test_words_before_a_first_answer_are_the_humans(before, human):
-    rest = ["Always?", "No."]
-    text = before + "[AI] A thin layer of water.\n[Human] Always?\n[AI] No."
-    assert said(text) == ([human, "A thin layer of water."] if human else []) + rest
-    cut = "".join(words for words, _ in transcript.parse(text).cut)
-    assert "".join(cut.split()) == "".join(before.replace(human or "", "").split()) + "[AI]Athinlayerofwater." * (
-        not human
-    )
-
-
-@pytest.mark.parametrize(
-    "greeting",
-    [
-        "[Human] Hello!\n[AI] Hi! How can I help you?",
-        "[Human] Hi there!\n[AI] Hello! I am an AI assistant. How may I assist you today?",
-        "[AI] Hello, how can I help you today?",
-    ],
-)  # fmt: skip
-def test_a_greeting_at_the_start_is_left_out_and_is_no_fault(greeting):
-    parsed = transcript.parse(greeting + "\n[Human] a?\n[AI] b")
-    assert [m["content"] for m in parsed.messages] == ["a?", "b"]
-    assert parsed.reason == ""
-    assert {why for _, why in parsed.cut} == {"a greeting"}
-
-
-@pytest.mark.parametrize(
-    "after",
-    [
-        "[End]", "(The conversation ends here.)", "**[End of Conversation]**", "End of transcript.", "---",
-        "\n\nI hope this helps!", "\n\nLet me know if you need another one.",
-        "\n\nNote: This conversation is made up.\nNobody said it.",
-        "---\n\nI hope this conversation is what you wanted.",
-    ],
-)  # fmt: skip
-def test_words_after_the_transcript_are_left_out(after):
-    parsed = transcript.parse(f"[Human] a?\n[AI] b.\n{after}")
-    assert [m["content"] for m in parsed.messages] == ["a?", "b."]
-    assert parsed.reason == ""
-    assert "".join("".join(text for text, _ in parsed.cut).split()) == "".join(after.split())
-    assert {why for _, why in parsed.cut} == {"after the transcript"}
+def test_what_is_cut_is_named_with_its_reason(text, contents, cut):
+    assert said(text) == contents
+    assert transcript.parse(text).cut == cut
 
 
 CODE = "```\n[Human] x\n[AI] y\n```"
@@ -366,54 +315,32 @@ def test_ordinary_prose_has_no_markers(prose):
     assert (parsed.messages, parsed.reason, parsed.cut) == ([], "no role markers", [(prose, "no role markers")])
 
 
-THOUGHT = "First a question\n[Human] about lakes\n[AI] and a short answer"
-
-
-@pytest.mark.parametrize(
-    ("text", "contents", "cut"),
-    [
-        (f"<think>\n{THOUGHT}\n</think>\n\n[Human] a?\n[AI] b", ["a?", "b"], f"<think>\n{THOUGHT}\n</think>"),
-        (f"{THOUGHT}\n</think>\n[Human] a?\n[AI] b", ["a?", "b"], f"{THOUGHT}\n</think>"),
-        (f"[Human] a?\n[AI] <think>{THOUGHT}</think> b", ["a?", "b"], f"<think>{THOUGHT}</think>"),
-        ("[Human] a?\n[AI] b\n[Human] c?\n[AI] <think> So", ["a?", "b"], "<think> So"),
-        (f"<think>{THOUGHT}", [], f"<think>{THOUGHT}"),
-    ],
-)  # fmt: skip
-def test_thoughts_are_no_dialogue_whatever_they_rehearse(text, contents, cut):
-    assert said(text) == contents
-    assert (cut, "a thought") in transcript.parse(text).cut
-
-
-# The replies that the course ships: exchanges that our parser keeps, and that Baize's rule keeps
+# The replies that the course ships, and how many exchanges are whole in each
 
 KEPT = """
-clean-bread 3 2 · clean-one 1 0 · open-question 2 2 · bars 2 0 · colons 2 0 · bold 2 0 ·
-headings 2 0 · full-width 2 0 · no-first-marker 2 0 · two-humans 2 0 · two-answers 2 0 · code 2 2 ·
-fenced 2 1 · crlf 2 1 · talk-around 2 1 · the-end 2 2 · empty-turns 2 0 · lost-answer 2 1 ·
-refusal 0 0 · plain-answer 0 0
+clean-bread 3 · clean-one 1 · open-question 2 · bars 2 · colons 2 · bold 2 · headings 2 · full-width 2 ·
+no-first-marker 2 · two-humans 2 · two-answers 2 · code 2 · fenced 2 · crlf 2 · talk-around 2 · the-end 2 ·
+empty-turns 2 · lost-answer 2 · refusal 0 · plain-answer 0
 """
 
 
-def test_exchanges_of_the_shipped_replies_that_both_rules_keep():
+def test_exchanges_of_the_shipped_replies():
     lines = (common.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
     found = {}
     for reply in map(json.loads, lines):
         assert sorted(reply) == ["id", "reply", "what"] and reply["what"]
-        ours, theirs = transcript.parse(reply["reply"]), transcript.original_rule(reply["reply"])
-        transcript.check(ours.messages)
-        found[reply["id"]] = (str(ours.kept), str(theirs.kept))
-    assert found == {name: (ours, theirs) for name, ours, theirs in re.findall(r"([\w-]+) (\d) (\d)", KEPT)}
+        parsed = transcript.parse(reply["reply"])
+        transcript.check(parsed.messages)
+        found[reply["id"]] = str(parsed.kept)
+    assert found == dict(re.findall(r"([\w-]+) (\d)", KEPT))
 
 
 # Any text at all
 
-FRAGMENTS = [
-    "[Human]", "[AI]", "[|Human|]", "[|AI|]", "【Human】", "［AI］", "Human:", "AI:", "**User:**", "### Assistant:",
-]  # fmt: skip
-FRAGMENTS += [
-    "```", "```py", "~~~", "\n", "\n\n", "\r\n", "\r", " ", "Hello!", "Hi! How can I help you?", "zebra", "zoo?",
-]  # fmt: skip
-FRAGMENTS += ["Sure, here it is:", "[End]", "I hope this helps zzz.", "---", "\\", "[\\|AI|]", "\x00", "\u2028", "ß"]
+FRAGMENTS = re.findall(r"\S+", "[Human] [AI] [|Human|] [|AI|] 【Human】 ［AI］ Human: AI: **User:** zebra zoo? ß")
+FRAGMENTS += ["```", "```py", "~~~", "[End]", "---"]
+FRAGMENTS += ["### Assistant:", "\n", "\n\n", "\r\n", "\r", " ", "Hello!", "Hi! How can I help you?", "\\", "[\\|AI|]"]
+FRAGMENTS += ["Sure, here it is:", "I hope this helps zzz.", "\x00", "\u2028"]
 WILD = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=40).map("".join)
 
 
