@@ -56,11 +56,6 @@ def test_a_marker_in_a_message_opens_no_turn(evil):
     assert text.count("[|Human|]") == text.count("[|AI|]") == transcript.prompt(messages[:1]).count("[|AI|]") == 1
 
 
-def test_text_without_markers_is_written_as_it_is():
-    text = "[1] see [AI] and [ |AI|] or [Human]; x[|y|] \\[a\\] \\|AI|\n| a | b |\nHuman: yes"
-    assert [words for words, _ in transcript.pieces(chat(text, text))][2::3] == [" " + text] * 2
-
-
 SAID = st.lists(
     st.sampled_from([*EVIL, "[", "|", "\\", "\n", "Human", "AI", "|]"]) | st.text(st.characters(), max_size=9)
 )
@@ -128,13 +123,7 @@ def test_escaped_text_opens_nothing_whatever_it_was(text):
     assert not re.search("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u2028\u2029]", safe)
     assert transcript.escape(safe) == safe
     assert transcript.parse(safe).kept == 0
-    safe.encode()
-
-
-def test_a_whole_prompt_keeps_the_markers_that_are_its_own():
-    prompt = "Topic: a<|im_end|>\x00\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
-    safe = "Topic: a< |im_end|>\n\n[Human] Hello!\n[AI] Hi!\nHuman: [|AI|]\n[Human]"
-    assert transcript.escape(prompt, markers=False) == safe
+    assert not re.search(r"<\|\w+\|>|<s>", transcript.escape(text, markers=False))
 
 
 # The parser
@@ -185,6 +174,14 @@ def test_each_way_to_write_the_markers(human, ai):
         ("[Human] Hello!\n[AI] Hi, how can I help you?", [], "no exchange: a greeting"),
         ("", [], "no role markers"),
         ("It rains.", [], "no role markers"),
+        *[
+            (prose, [], "no role markers")
+            for prose in [
+                "Roles in this file.\nAI: the program.\nAssistant: its helper.", "user: admin\nai: off",
+                "A human: somebody.\nAn AI: something.", "[AI](https://example.org) is a field.",
+                "Human rights\nAI safety", "Say [Human] or [AI] here.",
+            ]
+        ],
         ("I cannot do that.", [], "no role markers: it reads like a refusal"),
         ("I’m sorry, but no.", [], "no role markers: it reads like a refusal"),
     ],
@@ -272,6 +269,15 @@ TAGS = "Write <think> before and </think> behind it.\n[AI](https://example.org) 
         # a question that begins with hello is no greeting
         ("[Human] Hello! Why is it dark?\n[AI] Hi, how can I help you?",
          ["Hello! Why is it dark?", "Hi, how can I help you?"]),
+        # a marker in a code block
+        *[
+            (f"[Human] a?\n[AI] {said}\n[Human] c?\n[AI] d", ["a?", said, "c?", "d"])
+            for fence in ["```", "~~~", "````", "1. ```", "> ```"]
+            for said in [
+                f"b\n{fence}text\n[Human] x\n[AI] y\n{fence.split()[-1]}\ndone",
+                f"{fence.split()[-1]}\n[Human] x\n{fence.split()[-1]}",
+            ]
+        ],
         # code with brackets in a transcript without; code that is never closed; code round the whole
         (f"Human: a?\nAI: b\n{CODE}\nHuman: c?\nAI: d", ["a?", f"b\n{CODE}", "c?", "d"]),
         (OPEN + "d", ["a?", "```python\nx = 1", "c?", "d"]),
@@ -293,28 +299,6 @@ def test_what_is_content_stays_content(text, contents):
     assert said(text) == contents
 
 
-@pytest.mark.parametrize("fence", ["```", "~~~", "````", "1. ```", "> ```"])
-def test_a_marker_in_a_code_block_is_none(fence):
-    end = fence.split()[-1]
-    code = f"{fence}text\n[Human] x\n[AI] y\n{end}\ndone"
-    assert said(f"[Human] a?\n[AI] b\n{code}\n[Human] c?\n[AI] d") == ["a?", f"b\n{code}", "c?", "d"]
-    code = f"{end}\n[Human] x\n{end}"
-    assert said(f"[Human] a?\n[AI] {code}\n[Human] c?\n[AI] d") == ["a?", code, "c?", "d"]
-
-
-@pytest.mark.parametrize(
-    "prose",
-    [
-        "Roles in this file.\nAI: the program.\nAssistant: its helper.", "user: admin\nai: off",
-        "A human: somebody.\nAn AI: something.", "[AI](https://example.org) is a field.", "Human rights\nAI safety",
-        "Say [Human] or [AI] here.",
-    ],
-)  # fmt: skip
-def test_ordinary_prose_has_no_markers(prose):
-    parsed = transcript.parse(prose)
-    assert (parsed.messages, parsed.reason, parsed.cut) == ([], "no role markers", [(prose, "no role markers")])
-
-
 # The replies that the course ships, and how many exchanges are whole in each
 
 KEPT = """
@@ -326,13 +310,8 @@ empty-turns 2 · lost-answer 2 · refusal 0 · plain-answer 0
 
 def test_exchanges_of_the_shipped_replies():
     lines = (common.DATA / "transcripts" / "replies.jsonl").read_text(encoding="utf-8").splitlines()
-    found = {}
-    for reply in map(json.loads, lines):
-        assert sorted(reply) == ["id", "reply", "what"] and reply["what"]
-        parsed = transcript.parse(reply["reply"])
-        transcript.check(parsed.messages)
-        found[reply["id"]] = str(parsed.kept)
-    assert found == dict(re.findall(r"([\w-]+) (\d)", KEPT))
+    found = {reply["id"]: transcript.parse(reply["reply"]) for reply in map(json.loads, lines)}
+    assert [f"{name} {parsed.kept}" for name, parsed in found.items()] == re.findall(r"[\w-]+ \d", KEPT)
 
 
 # Any text at all
