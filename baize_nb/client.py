@@ -5,6 +5,8 @@ The `openai` client could retry by itself, but each attempt may be billed, so ea
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import random
 import re
 import sys
@@ -19,7 +21,7 @@ import openai
 
 from . import transcript
 from .budget import Budget, BudgetSpent, BudgetTracker, Limits, Tokens, dollars, price_of, worst_case
-from .common import CourseError, Journal
+from .common import CourseError, Journal, read_jsonl
 from .faults import Faulty, asked_pause, explained, kind_of, never_sent, passes, told
 from .text import remove_thoughts
 
@@ -521,3 +523,47 @@ async def ask_all(
                 await asyncio.gather(*workers, return_exceptions=True)
     asked.spent, asked.usd, asked.seconds = tracker.spent, tracker.usd, time.monotonic() - begin
     return asked
+
+
+# ---- each question once, whatever happens in between ----
+
+
+def digest(value, **options) -> str:
+    """Return sixteen hex digits that stand for a value json can write."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def missing(items, path, key: str) -> list:
+    """Return the items, each once, whose `id` no line of the file at `path` has under `key`."""
+    known = {line[key] for line in read_jsonl(path)} if Path(path).is_file() else set()
+    return list({item.id: item for item in items if item.id not in known}.values())
+
+
+async def ask_once(items, ask, teacher, path, key: str, what: str, **options) -> dict[str, dict]:
+    """Ask what is not known yet: `await ask(item, asker)` gives the line to keep. Return {id: line} of the whole file.
+
+    path    : JSONL, a durable line each; what stands there under an item's id in `key` is not paid again.
+    options : budget (a Budget for the whole file), limits, concurrency, as of `ask_all`.
+    Raises CourseError: wrong key, endpoint down, budget spent, items (`what` they are) without an answer. What was
+    answered is kept, and the next call goes on from there.
+    """
+    with Journal(path) as journal:
+        lines = {line[key]: line for line in journal.records()}
+
+        async def work(item, asker):
+            line = await ask(item, asker)
+            lines[item.id] = line
+            journal.write(line)
+            await journal.durable()
+
+        todo = list({item.id: item for item in items if item.id not in lines}.values())
+        asked = await ask_all(todo, work, teacher, path, finished=set(lines), **options)
+    if asked.stopped:
+        raise CourseError(asked.stopped)
+    if asked.failed:
+        raise CourseError(
+            f"{len(asked.failed)} of {len(todo)} {what} got no answer ({asked.failed[0][1]}). "
+            "All others are kept: run this again to ask only those."
+        )
+    return lines

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from . import common, corpus, evaluation, judging, seeds
+from . import common, evaluation, judging, seeds
 from .corpus import Dialogue
 from .corpus.cleaning import role_marker
 from .seeds import Seed
@@ -15,8 +15,6 @@ from .teacher import Teacher
 from .text import contained, content_words, repeated_share, words
 
 MADE_BY = "baize_nb.distillation (notebook 07)"
-
-# ---- several replies to each question ----
 
 
 class Candidate(NamedTuple):
@@ -46,41 +44,34 @@ def questions(dialogues, n: int, avoid=()) -> list[Seed]:
     return seeds.sample(found, min(n, len(found)))
 
 
-async def sample(
-    teacher: Teacher, tokenizer, asked: list[Seed], times: int, path, sources=(), budget=None, **settings
-) -> list[Candidate]:
-    """Let a tuned model answer each question `times` times, with the random seeds 0, 1, 2 …
+async def sample(teacher: Teacher, tokenizer, asked: list[Seed], times: int, path, sources=(), **settings) -> list:
+    """Let a tuned model answer each question `times` times, with the random seeds 0, 1, 2 …; return Candidates.
 
-    path, budget, settings : as of evaluation.reply, which asks; nothing is sampled twice. sources : for the manifest.
+    path, settings : as of evaluation.reply, which asks; nothing is sampled twice. sources : for the manifest.
     """
-    path, found = Path(path), []
     prompts = [evaluation.Prompt(s.id, "training", [{"role": "user", "content": s.text}]) for s in asked]
     settings = {"temperature": 1.0, "top_p": 0.95, **settings}  # as the paper samples
+    found = []
     for number in range(times):
-        replies = await evaluation.reply(teacher, prompts, path, tokenizer, budget, seed=number, **settings)
+        replies = await evaluation.reply(teacher, prompts, path, tokenizer, seed=number, **settings)
         for seed, said in zip(asked, replies, strict=True):
             about = (f"{seed.id}/{number}", seed.id, seed.text, number)
             found.append(Candidate(*about, *said[1:], teacher.model))
     counts = {"questions": len(asked), "candidates": len(found)}
-    settings = {"model": teacher.model, **settings, "seed": f"0 to {times - 1}"}
+    settings |= {"model": teacher.model, "seed": f"0 to {times - 1}"}
     common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
     return found
 
-
-# ---- a score by simple rules, for where no judge can be believed ----
 
 # What can be seen from outside; nonsense in good form earns all of it. The points are a choice, made to be argued with.
 POINTS = {"stopped": 25, "no marker": 10, "no repetition": 20, "no echo": 15, "on topic": 20, "length": 10}
 SHORT, LONG = 12, 80  # words: a reply between the two has a sensible length
 
 
-def earned(question: str, reply: str, end: str, points=POINTS) -> dict[str, float]:
-    """Return {rule: points}, what a reply earns by each rule. An empty reply earns nothing.
-
-    end    : as in evaluation.Reply. points : what each rule gives at most, {rule: number}; a rule left out gives none.
-    """
+def earned(question: str, reply: str, end: str) -> dict[str, float]:
+    """Return {rule: points}, what a reply earns by each rule. end: as in evaluation.Reply."""
     if not words(reply):
-        return dict.fromkeys(points, 0.0)
+        return dict.fromkeys(POINTS, 0.0)
     as_dialogue = [{"role": "user", "content": "?"}, {"role": "assistant", "content": reply}]
     asked, said = content_words(question).keys(), len(words(reply))
     shares = {  # 0 … 1
@@ -92,7 +83,7 @@ def earned(question: str, reply: str, end: str, points=POINTS) -> dict[str, floa
         "on topic": min(1.0, 2 * len(asked & content_words(reply).keys()) / len(asked)) if asked else 1.0,
         "length": min(1.0, said / SHORT, LONG / said),
     }
-    return {rule: round(most * shares[rule], 1) for rule, most in points.items()}
+    return {rule: round(most * shares[rule], 1) for rule, most in POINTS.items()}
 
 
 def total(points: dict[str, float]) -> int:
@@ -110,7 +101,7 @@ async def score(candidates, path, judge: Teacher | None = None, budget=None) -> 
     path = Path(path)
     if judge:
         pairs = [(c.question, c.text) for c in candidates]
-        found = await judging.scores(judge, pairs, path.with_name("judged.jsonl"), budget=budget)
+        found = await judging.scores(judge, pairs, path.with_name("judged.jsonl"), budget)
         about = [{"score": score, "by": judge.model, "said": said} for score, said in found]
         settings = {"scorer": judge.model, "wording": judging.SCORING}
     else:
@@ -119,51 +110,26 @@ async def score(candidates, path, judge: Teacher | None = None, budget=None) -> 
         settings = {"scorer": "rules", "points": POINTS}
     records = [{"id": c.id, **told} for c, told in zip(candidates, about, strict=True)]
     common.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    counts = {"candidates": len(records), "read": sum(record["score"] is not None for record in records)}
     sources = [file for file in [path.with_name("candidates.jsonl")] if file.is_file()]
-    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
+    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts={"candidates": len(records)})
     return records
 
 
-# ---- the best of each question, as a corpus to train on ----
+def best_of(asked: list[Seed], candidates, scores, floor: float) -> tuple[list[Dialogue], list[tuple]]:
+    """Return the best candidate of each question (of equal ones the first) as a Dialogue, and what is left out.
 
-FLOOR = 80  # a question whose best has less is left out; by the rules, a reply that was cut off has 75 at most
-
-
-class Choice(NamedTuple):
-    """What is trained on, and what is not. dialogues: [Dialogue]; left_out: [(question's id, its best score)]."""
-
-    dialogues: list
-    left_out: list
-
-
-def best_of(asked: list[Seed], candidates, scores, floor: float = FLOOR) -> Choice:
-    """Choose the best candidate of each question; of equal ones the first sampled.
-
-    scores : as `score` gives them. floor : a question whose best candidate has less is left out, and so is one none of
-    whose scores could be read. A candidate becomes a dialogue of one turn; `model` and `strategy` say who wrote it.
+    scores : as `score` gives them. Left out is a question whose best score is below `floor` or None: (its id, score).
     """
     found = {record["id"]: record for record in scores if record["score"] is not None}
-    rivals = {seed.id: [c for c in candidates if c.prompt == seed.id and c.id in found] for seed in asked}
     chosen, left_out = [], []
     for seed in asked:
-        best = max(rivals[seed.id], key=lambda c: (found[c.id]["score"], -c.number), default=None)
+        rivals = [c for c in candidates if c.prompt == seed.id and c.id in found]
+        best = max(rivals, key=lambda c: (found[c.id]["score"], -c.number), default=None)
         if best is None or found[best.id]["score"] < floor:
             left_out.append((seed.id, best and found[best.id]["score"]))
             continue
         messages = [{"role": "user", "content": seed.text}, {"role": "assistant", "content": best.text}]
-        strategy = f"best of {len(rivals[seed.id])} by {found[best.id]['by']}"
+        strategy = f"best of {len(rivals)} by {found[best.id]['by']}"
         about = (seed.id, seed.text, seed.source, seed.license, strategy, best.model)
         chosen.append(Dialogue(*about, messages, {"completion_tokens": best.tokens}, best.end))
-    return Choice(chosen, left_out)
-
-
-def write_chosen(choice: Choice, path, floor: float = FLOOR) -> Path:
-    """Write the chosen dialogues as a corpus, and the manifest beside it; return the path."""
-    path = Path(path)
-    corpus.write(choice.dialogues, path)
-    settings = {"floor": floor, "strategies": sorted({d.strategy for d in choice.dialogues})}
-    counts = {"chosen": len(choice.dialogues), "left_out": len(choice.left_out)}
-    sources = [file for name in ("candidates.jsonl", "scores.jsonl") if (file := path.with_name(name)).is_file()]
-    common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts=counts)
-    return path
+    return chosen, left_out

@@ -11,6 +11,7 @@ import numpy as np
 from . import common, evaluation, moderation, transcript
 from .budget import Estimate, estimate_requests
 from .chat import Conversation
+from .client import ask_once, digest, missing
 from .common import CourseError
 from .evaluation import Interval, bootstrap
 from .teacher import Teacher
@@ -39,13 +40,12 @@ class Pair(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge said of one pair of replies, a and b, in both orders.
+    """What a judge said of a pair of replies, shown in both orders.
 
-    a_first, b_first : "a", "b", "tie" or "unreadable": its choice where a, or b, was shown first.
+    a_first, b_first : its letter as a choice, where a, or b, was shown first: "a", "b", "tie" or "unreadable".
     longer           : words of a minus words of b.
     log_odds         : of a against b, before any letter was drawn, the mean of both orders: a liking for a place, the
-                       same in both, cancels. Where a small judge names one place always, this still tells replies
-                       apart. None where the endpoint does not say.
+                       same in both, cancels. None where the endpoint does not say.
     """
 
     id: str
@@ -55,24 +55,14 @@ class Verdict(NamedTuple):
     log_odds: float | None = None
 
     @property
-    def agrees(self) -> bool:
-        """Whether both orders led to the same choice, a tie included."""
-        return self.a_first == self.b_first != "unreadable"
+    def letters(self) -> str:
+        """ "a" or "b" where the letters of both orders name the same reply, else "tie"."""
+        return self.a_first if self.a_first == self.b_first != "unreadable" else "tie"
 
     @property
     def winner(self) -> str:
-        """ "a" or "b" where both orders say so, else "tie"."""
-        return self.a_first if self.agrees else "tie"
-
-    @property
-    def likelier(self) -> str:
-        """ "a" or "b" by the log-odds, "tie" at 0; without them, `winner`."""
-        return self.winner if self.log_odds is None else ("tie", "a", "b")[int(np.sign(self.log_odds))]
-
-    @property
-    def place(self) -> str | None:
-        """ "first" or "second" where that place was chosen in both orders, whoever stood there; else None."""
-        return {("a", "b"): "first", ("b", "a"): "second"}.get((self.a_first, self.b_first))
+        """ "a", "b" or "tie", by the log-odds where the endpoint gives them, else by the letters."""
+        return self.letters if self.log_odds is None else ("tie", "a", "b")[int(np.sign(self.log_odds))]
 
 
 def pair(prompts, a, b) -> list[Pair]:
@@ -87,10 +77,7 @@ def obvious() -> list[Pair]:
 
 
 def credible(right: moderation.Rate) -> bool:
-    """Say whether a judge that was right on so many of the obvious pairs may be believed.
-
-    Clearly more often than a coin: all of Wilson's interval lies above one half. A tie counts as wrong.
-    """
+    """Say whether a judge may be believed that is right on so many obvious pairs: clearly more than a coin."""
     return right.low > 0.5
 
 
@@ -108,61 +95,56 @@ class _Question(NamedTuple):
     """One request: a pair in one order. id : hash of judge, prompt and what it is shown."""
 
     id: str
-    pair: Pair
+    pair: str
     messages: list
 
 
-def _questions(pairs, teacher):
-    """[(a first, b first)] of the pairs that differ, None for the others."""
-    found = []
-    for p in pairs:
-        shown = [pair_prompt(p.messages, *order) for order in ((p.a, p.b), (p.b, p.a))]
-        found.append([_Question(evaluation.digest([teacher.model, m]), p, m) for m in shown] if p.a != p.b else None)
-    return found
+def _questions(pair, teacher):
+    """The questions about a pair: a shown first, b shown first; none where both replies are the same."""
+    orders = ((pair.a, pair.b), (pair.b, pair.a)) if pair.a != pair.b else ()
+    shown = [pair_prompt(pair.messages, *order) for order in orders]
+    return [_Question(digest([teacher.model, messages]), pair.id, messages) for messages in shown]
 
 
-async def compare(pairs, teacher: Teacher, path, budget=None, limits=None, concurrency: int = 8) -> list[Verdict]:
+async def compare(pairs, teacher: Teacher, path, budget=None) -> list[Verdict]:
     """Let a judge compare the replies of each pair, once in each order; return verdicts in the order of the pairs.
 
     Two replies with the same words are a tie, and nobody is asked. path : JSONL, of many pairs and judges.
-    Kept, capped by the budget and raised is what evaluation.ask_once says.
+    What is kept, capped by the budget and raised: see client.ask_once.
     """
+    sampling = {"temperature": 0} | (_OURS if teacher.engine is not None else {})
 
     async def ask(item, asker):
-        sampling = {"temperature": 0} | (_OURS if teacher.engine is not None else {})
         said = await asker.chat(item.messages, MAX_TOKENS, sampling=sampling)
         letter = _LETTER.match(said.text)
         choice = {"A": "first", "B": "second", "C": "tie"}[letter[1].upper()] if letter else "unreadable"
-        line = {"id": item.id, "prompt": item.pair.id, "judge": teacher.model, "choice": choice, "said": said.text}
+        line = {"id": item.id, "prompt": item.pair, "judge": teacher.model, "choice": choice, "said": said.text}
         if said.top:  # a letter that is not among the likeliest is less likely than all of them
             a, b = (said.top.get(letter, min(said.top.values())) for letter in "AB")
             line["log_odds"] = a - b
         return line | {"usage": list(said.usage)}
 
-    questions, what = _questions(pairs, teacher), "questions to the judge"
-    items = [question for both in filter(None, questions) for question in both]
-    options = {"budget": budget, "limits": limits, "concurrency": concurrency}
-    lines = await evaluation.ask_once(items, ask, teacher, path, "id", what, **options)
+    items = [question for pair in pairs for question in _questions(pair, teacher)]
+    lines = await ask_once(items, ask, teacher, path, "id", "questions to the judge", budget=budget)
     made_by = "baize_nb.judging.compare (notebook 06)"
     common.write_manifest(path, made_by, judge=teacher.model, prompt=JUDGE, lines=len(lines))
     verdicts = []
-    for p, both in zip(pairs, questions, strict=True):
-        choices, log_odds = ["tie", "tie"], None
-        if both:
-            a_first, b_first = (lines[question.id] for question in both)
-            choices = [{"first": "a", "second": "b"}.get(a_first["choice"], a_first["choice"])]
-            choices.append({"first": "b", "second": "a"}.get(b_first["choice"], b_first["choice"]))
-            if "log_odds" in a_first and "log_odds" in b_first:
-                log_odds = (a_first["log_odds"] - b_first["log_odds"]) / 2
-        verdicts.append(Verdict(p.id, *choices, len(words(p.a)) - len(words(p.b)), log_odds))
+    for p in pairs:
+        names, choices, odds = [{"first": "a", "second": "b"}, {"first": "b", "second": "a"}], [], []
+        for name, question in zip(names, _questions(p, teacher), strict=False):
+            line = lines[question.id]
+            choices.append(name.get(line["choice"], line["choice"]))
+            odds.append(line.get("log_odds"))
+        log_odds = (odds[0] - odds[1]) / 2 if odds and None not in odds else None
+        longer = len(words(p.a)) - len(words(p.b))
+        verdicts.append(Verdict(p.id, *(choices or ("tie", "tie")), longer, log_odds))
     return verdicts
 
 
 def estimate(pairs, teacher: Teacher, path) -> Estimate:
     """Return what `compare` costs at most, without what stands in the file at `path`."""
-    items = [question for both in filter(None, _questions(pairs, teacher)) for question in both]
-    todo = evaluation.missing(items, path, "id")
-    return estimate_requests([(question.messages, MAX_TOKENS) for question in todo], teacher)
+    items = [question for pair in pairs for question in _questions(pair, teacher)]
+    return estimate_requests([(item.messages, MAX_TOKENS) for item in missing(items, path, "id")], teacher)
 
 
 # ---- what verdicts add up to ----
@@ -173,29 +155,19 @@ SCORE = {"a": 1.0, "tie": 0.5, "b": 0.0}
 def tally(verdicts) -> dict:
     """Count verdicts, of which there must be some: {what: number or moderation.Rate}.
 
-    pairs, wins, losses, ties : of a, by `Verdict.winner`; a tie is whatever the two orders do not agree on.
-    agrees     : pairs in which both orders led to the same choice.
-    same place : pairs in which the judge chose a place both times, not a reply: its position bias.
-    first      : choices of the reply shown first, among all choices of one reply; one half without bias.
-    unreadable : answers that were none of the choices.
-    likelier   : pairs in which a is likelier by the log-odds; only where the endpoint gives them.
+    wins, losses, ties : of a, by `Verdict.winner`. by letters : both orders' letters name a.
+    same place : the letters name a place, not a reply. unreadable : answers that were no letter.
     """
     won, n = Counter(v.winner for v in verdicts), len(verdicts)
-    shown = [(v.a_first, "a") for v in verdicts] + [(v.b_first, "b") for v in verdicts]
-    chosen = [choice == first for choice, first in shown if choice in ("a", "b")]
-    found = {
-        "pairs": n,
-        "wins": won["a"],
+    same = [{v.a_first, v.b_first} == {"a", "b"} for v in verdicts]
+    return {
+        "wins": moderation.wilson(won["a"], n),
         "losses": won["b"],
         "ties": won["tie"],
-        "agrees": moderation.wilson(sum(v.agrees for v in verdicts), n),
-        "same place": moderation.wilson(sum(v.place is not None for v in verdicts), n),
-        "first": moderation.wilson(sum(chosen), len(chosen)) if chosen else None,
-        "unreadable": sum(choice == "unreadable" for choice, _ in shown),
+        "by letters": moderation.wilson(sum(v.letters == "a" for v in verdicts), n),
+        "same place": moderation.wilson(sum(same), n),
+        "unreadable": sum((v.a_first, v.b_first).count("unreadable") for v in verdicts),
     }
-    if all(v.log_odds is not None for v in verdicts):
-        found["likelier"] = moderation.wilson(sum(v.likelier == "a" for v in verdicts), n)
-    return found
 
 
 def win_rate(verdicts) -> Interval:
@@ -204,13 +176,12 @@ def win_rate(verdicts) -> Interval:
 
 
 def length_controlled(verdicts) -> Interval:
-    """Return the win rate of a, had both replies always the same length; bootstrapped over pairs.
+    """Return the win rate of a at equal length, bootstrapped over pairs: AlpacaEval's idea (Dubois et al. 2024)."""
 
-    A logistic regression of the verdict on the difference in length, read off at no difference. The idea is that of
-    length-controlled AlpacaEval (Dubois et al. 2024), whose model has more terms.
-    """
-    table = [(v.longer, SCORE[v.winner]) for v in verdicts]
-    return bootstrap(table, lambda rows: 1 / (1 + math.exp(-logistic(rows[:, 0], rows[:, 1])[0])), draws=1000)
+    def at_zero(rows):
+        return 1 / (1 + math.exp(-logistic(rows[:, 0], rows[:, 1])[0]))
+
+    return bootstrap([(v.longer, SCORE[v.winner]) for v in verdicts], at_zero, draws=1000)
 
 
 def logistic(longer, scores) -> tuple[float, float]:
@@ -222,22 +193,16 @@ def logistic(longer, scores) -> tuple[float, float]:
     longer, scores = np.asarray(longer, float), np.asarray(scores, float)
     usual = np.sqrt(np.mean(longer**2)) or 1.0  # a difference of usual size, so that the penalty knows no unit
     inputs, weights = np.column_stack([np.ones(len(longer)), longer / usual]), np.zeros(2)
-    for _ in range(30):  # Newton's method
+    for _ in range(15):  # Newton's method
         wins = 1 / (1 + np.exp(-inputs @ weights))
         slope = inputs.T @ (scores - wins) - ridge * weights
         bend = (inputs * (wins * (1 - wins))[:, None]).T @ inputs + ridge * np.eye(2)
-        step = np.linalg.solve(bend, slope)
-        weights = weights + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
+        weights += np.clip(np.linalg.solve(bend, slope), -2, 2)
     return float(weights[0]), float(weights[1] / usual)
 
 
 def kappa(labels, others) -> float:
-    """Return Cohen's kappa of two judges' labels, in the same order: 1 full agreement, 0 what chance alone would give.
-
-    nan where both always say the same one thing: then there is nothing to tell apart. Source: Cohen (1960).
-    """
+    """Return Cohen's kappa (1960) of two judges' labels, in the same order; nan where both only ever say one thing."""
     n = len(labels)
     same = sum(x == y for x, y in zip(labels, others, strict=True)) / n
     mine, theirs = Counter(labels), Counter(others)
@@ -249,10 +214,7 @@ def kappa(labels, others) -> float:
 
 
 class Recorded(Conversation):
-    """A session for `CompareWidget` that gives the replies a model has given before, to prompts of one message.
-
-    name : of the model. prompts, replies : as of `evaluation.reply`.
-    """
+    """A session for `CompareWidget` that gives a model's recorded replies to those prompts that are one message."""
 
     def __init__(self, name: str, prompts, replies):
         super().__init__(max_new_tokens=1)
@@ -273,18 +235,14 @@ class Recorded(Conversation):
 
 
 def compared(votes, pairs, verdicts) -> list[tuple[str, str]]:
-    """Return (the person's choice, the judge's) of all votes on these very replies: "a", "b" or "tie".
-
-    votes : of CompareWidget's file; "the same" and "both bad" are ties. Later votes on the same replies count as well.
-    """
+    """Return (the person's choice, the judge's), "a", "b" or "tie", of the votes in CompareWidget's file on `pairs`."""
     judged = {(p.messages[-1]["content"], p.a, p.b): v.winner for p, v in zip(pairs, verdicts, strict=True)}
     found = []
     for vote in votes:
         for a, b in (("left", "right"), ("right", "left")):
             winner = judged.get((vote["question"], vote[f"{a}_reply"], vote[f"{b}_reply"]))
-            if winner is not None:
+            if winner:
                 found.append(({a: "a", b: "b"}.get(vote["choice"], "tie"), winner))
-                break
     return found
 
 
@@ -301,22 +259,17 @@ EXAMPLES = (
     ("Why is my tea bitter?", "Tea is tea is a tea and the", 10),
 )
 _NUMBER = re.compile(r"\s*(?:score|grade)?\s*:?\s*(\d{1,3})(?:\s*/\s*100)?\s*\.?\s*", re.IGNORECASE)
+_SETTINGS = {"temperature": 0, "max_new_tokens": 8, "guard": ""}
 
 
 def parse_score(text: str) -> int | None:
-    """Return the number from 1 to 100 that a judge named, or None where its answer is anything else.
-
-    Strict on purpose: "85", "Score: 85" and "85/100." are read. In a sentence any number may mean anything.
-    """
+    """Return the number from 1 to 100 that a judge named, or None: in a sentence any number may mean anything."""
     match = _NUMBER.fullmatch(text)
     return int(match[1]) if match and 1 <= int(match[1]) <= 100 else None
 
 
 def score_prompt(question: str, reply: str) -> list[dict]:
-    """Return the messages that a judge is sent: the task and two examples with their numbers, then the reply at hand.
-
-    All but the last message is always the same: an endpoint that remembers the beginning of a prompt reads it once.
-    """
+    """Return the messages that a judge is sent: the task, two examples with their numbers, the reply at hand."""
     messages = []
     for asked, said, number in (*EXAMPLES, (question, reply, "")):
         messages.append({"role": "user", "content": f"Question: {asked}\n\nReply: {said}"})
@@ -329,14 +282,8 @@ def _score_prompts(pairs):
     return [evaluation.Prompt(str(n), "judge", score_prompt(*pair)) for n, pair in enumerate(pairs)]
 
 
-_SETTINGS = {"temperature": 0, "max_new_tokens": 8, "guard": ""}
-
-
 async def scores(teacher: Teacher, pairs, path, budget=None) -> list[tuple[int | None, str]]:
-    """Let a judge score replies: (score or None, what it said) for each (question, reply), in order.
-
-    path, budget : as of evaluation.reply, which asks; nothing is paid twice.
-    """
+    """Let a judge score replies, as evaluation.reply asks: (score or None, what it said) for each (question, reply)."""
     replies = await evaluation.reply(teacher, _score_prompts(pairs), path, budget=budget, **_SETTINGS)
     return [(parse_score(said.text), said.text) for said in replies]
 

@@ -262,19 +262,12 @@ def test_shown_claims_are_escaped_and_shared_words_are_bold():
 @pytest.mark.parametrize(
     "figure",
     [
-        lambda: figures.turns({2: 14, 4: 1}),
-        lambda: figures.turns({}),
         lambda: figures.words_by_role([3, 9, 12], [20, 40, 95]),
-        lambda: figures.words_by_role([], []),
-        lambda: figures.removed({"loop": 3}, kept=12),
-        lambda: figures.removed({}, kept=0),
         lambda: figures.repetition([0, 0.1, 0.7], 0.3),
         lambda: figures.hits({"loop": 2, "echo": 0}, {"loop": 1, "echo": 3}),
         lambda: figures.hits({}, {}),
         lambda: figures.by_turn([14, 12], [52, 58]),
-        lambda: figures.by_turn([], []),
         lambda: figures.growth([(100, 60), (1000, 300)], 2.3, 0.7),
-        lambda: figures.growth([], 0.0, 0.0),
         lambda: figures.counts({"what is": 3}, "How questions begin", "questions"),
     ],
 )

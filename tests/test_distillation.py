@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from smalltalk import DIALOGUES, TINY
 
 from baize_nb import common, corpus, distillation, evaluation, finetune, models, teacher
-from baize_nb.distillation import FLOOR, Candidate
-from baize_nb.plots import distillation as figures
+from baize_nb.distillation import Candidate
 from baize_nb.seeds import Seed
 from baize_nb.text import words
 
@@ -59,10 +58,9 @@ GOOD = "During daytime the sky looks blue because air scatters the short waves o
 def test_a_good_reply_earns_a_hundred_points_and_each_rule_sees_what_it_is_for(rule, reply, end):
     assert distillation.earned(QUESTION, GOOD, "stop") == distillation.POINTS
     assert distillation.total(distillation.POINTS) == sum(distillation.POINTS.values()) == 100
-    assert distillation.total(distillation.earned(QUESTION, GOOD, "limit")) == 75 < FLOOR
+    assert distillation.total(distillation.earned(QUESTION, GOOD, "limit")) == 75
     points = distillation.earned(QUESTION, reply, end)
     assert points[rule] < distillation.POINTS[rule] - 1 and distillation.total(points) < 100
-    assert distillation.earned(QUESTION, reply, end, {rule: 0}) == {rule: 0}, "points may be argued with"
 
 
 @given(st.text(), st.text(), st.sampled_from(["stop", "limit", "marker", "stopped"]))
@@ -112,25 +110,19 @@ def scored(*scores, prompt="q"):
     ],
 )
 def test_the_first_of_the_best_is_chosen_if_it_is_good_enough(scores, number, best):
-    choice = distillation.best_of([Seed("q", "Why is the sky blue?", "quora-style", "Apache-2.0")], *scored(*scores))
-    assert [d.messages[1]["content"] for d in choice.dialogues] == (
-        [] if number is None else [f"Reply number {number}."]
-    )
-    assert choice.left_out == ([("q", best)] if number is None else [])
-
-
-def test_what_was_chosen_is_a_corpus_that_says_who_wrote_it(tmp_path):
-    seeds = [Seed(name, f"What is {name}?", "quora-style", "Apache-2.0") for name in ("a", "b")]
-    groups = [scored(85, 95, prompt="a"), scored(10, 20, prompt="b")]
-    rivals, records = ([x for group in groups for x in group[i]] for i in (0, 1))
-    choice = distillation.best_of(seeds, rivals, records)
-    path = distillation.write_chosen(choice, tmp_path / "chosen.jsonl")
-    assert corpus.read(path) == choice.dialogues and choice.left_out == [("b", 20)]
-    (only,) = choice.dialogues
-    assert (only.id, only.license, only.source) == ("a", "Apache-2.0", "quora-style")
-    assert (only.model, only.strategy) == ("tuned-1", "best of 2 by rules")
-    manifest = corpus.read_manifest(path)
-    assert manifest["counts"] == {"chosen": 1, "left_out": 1} and manifest["settings"]["floor"] == FLOOR
+    seed = Seed("q", "Why is the sky blue?", "quora-style", "Apache-2.0")
+    chosen, left_out = distillation.best_of([seed], *scored(*scores), floor=80)
+    assert [d.messages[1]["content"] for d in chosen] == ([] if number is None else [f"Reply number {number}."])
+    assert left_out == ([("q", best)] if number is None else [])
+    for d in chosen:
+        assert (d.id, d.seed, d.source, d.license, d.model) == (
+            seed.id,
+            seed.text,
+            seed.source,
+            seed.license,
+            "tuned-1",
+        )
+        assert d.strategy == f"best of {len(scores) - scores.count(None)} by rules"
 
 
 def test_sampling_goes_on_where_it_was_killed_and_asks_nothing_twice(tmp_path):
@@ -166,12 +158,3 @@ def test_the_second_training_begins_where_the_first_one_ended(tmp_path, capsys):
     assert run.loss_before == pytest.approx(ended, abs=1e-3)
     assert abs(untuned - ended) > 0.05, "else the first adapter would not be in it"
     assert run.loss_after != pytest.approx(run.loss_before, abs=1e-6)
-
-
-def test_figures_mark_the_chosen_one_and_differences_that_may_be_none():
-    lines = figures.candidates([([80, 90, None], 1), ([10, 20], None), ([None, None], None)], floor=60).axes[0].lines
-    diamonds = [tuple(x.get_xydata()[0]) for x in lines if x.get_marker() == "D" and len(x.get_xdata())]
-    assert diamonds == [(2, 90)], "the best question last, and nothing where nothing was chosen"
-    fig = figures.differences({"stopped": (0.1, 0.05, 0.2), "words": (1.0, -2.0, 3.0)}, {"stopped": 1, "words": 0})
-    sure, unsure = (ax.lines[-1] for ax in fig.axes)
-    assert sure.get_markerfacecolor() != "white" == unsure.get_markerfacecolor()

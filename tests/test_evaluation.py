@@ -1,5 +1,4 @@
-"""Evaluation: the prompts, intervals, what is counted in replies, replies that are kept, losses, and training on every
-token. Judges: test_judging.py."""
+"""Evaluation: prompts, intervals, what is counted in replies, replies that are kept, losses, figures."""
 
 import asyncio
 import json
@@ -26,18 +25,13 @@ def prompt(*texts, id="p", kind="general"):
     return Prompt(id, kind, [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(texts)])
 
 
-def test_the_shipped_prompts_are_what_the_notebook_says():
+@pytest.mark.parametrize("n", [1, 12, 60, 999])
+def test_prompts_are_spread_over_the_kinds_and_more_of_them_hold_the_fewer(n):
     every = evaluation.prompts()
-    assert Counter(p.kind for p in every) == dict.fromkeys(evaluation.KINDS, 16)
     assert len({p.id for p in every}) == len({json.dumps(p.messages) for p in every}) == 80
     assert all(len(p.messages) % 2 for p in every) and all(len(p.messages) >= 3 for p in every[64:])
     asked_elsewhere = {p.text for p in moderation.questions()}
     assert not any(m["content"] in asked_elsewhere for p in every for m in p.messages)
-    assert {p.kind for p in evaluation.prompts(7, "code", "health")} == {"code", "health"}
-
-
-@pytest.mark.parametrize("n", [1, 12, 60, 999])
-def test_prompts_are_spread_over_the_kinds_and_more_of_them_hold_the_fewer(n):
     chosen = evaluation.prompts(n)
     counts = Counter(p.kind for p in chosen)
     assert len(chosen) == min(n, 80) and max(counts.values()) - min(counts.values()) <= 1
@@ -86,24 +80,22 @@ def test_measure_counts_what_it_says():
     asked = [prompt("Why do cats purr when they sleep?", id=str(i)) for i in range(4)]
     texts = ["Why do cats purr when they sleep", "so it is so it is so it is so it is", "", "They feel safe."]
     ends = ["stop", "marker", "limit", "stop"]
-    table = evaluation.measure(
-        asked, [Reply(str(i), text, end, 5) for i, (text, end) in enumerate(zip(texts, ends, strict=True))]
-    )
+    replies = [Reply(str(i), text, end, 5) for i, (text, end) in enumerate(zip(texts, ends, strict=True))]
+    table = evaluation.measure(asked, replies)
     assert list(table["stopped"]) == [True, False, False, True]
     assert list(table["leaked"]) == [False, True, False, False]
     assert list(table["echo"]) == [True, False, False, False]
     assert list(table["words"]) == [7, 12, 0, 3]
     assert table["repetition"]["1"] == pytest.approx(0.7) and table["repetition"]["0"] == 0
     found = evaluation.intervals(table)
-    assert set(found) == {"stopped", "leaked", "echo", "repetition", "words", "tokens"}
-    assert found["stopped"].value == 0.5 and found["words"].value == 5.5
+    assert found["stopped"].value == 0.5 and found["words"].value == 5.5 and "kind" not in found
 
 
 def test_diversity_is_not_lowered_by_drawing_twice():
     """Of replies that share no word every draw is all different; a bootstrap would say less."""
     different = [Reply(str(i), f"a{i} b{i} c{i} d{i}", "stop", 4) for i in range(20)]
     assert tuple(evaluation.diversity(different, 40)) == (1, 1, 1)
-    assert evaluation.diversity([Reply(str(i), "one two three four", "stop", 4) for i in range(20)], 40).high < 0.2
+    assert evaluation.diversity([Reply("", "one two three four", "stop", 4)] * 20, 40).high < 0.2
 
 
 def test_losses_add_up_to_the_held_out_loss(base):
@@ -133,14 +125,11 @@ def test_a_run_on_all_tokens_learns_other_tokens_and_is_measured_on_the_same(bas
 
 
 def test_a_file_is_made_once_for_its_weights(monkeypatch, tmp_path):
-    """Again where the adapter has changed, and where the last attempt did not come to its end."""
     made, adapter = [], tmp_path / "adapter"
     shutil.copytree(ADAPTER, adapter)
 
     def export_gguf(adapter, base, out):
-        made.append(adapter)
-        if len(made) == 2:
-            raise CourseError("disk full")
+        made.append(out)
         common.write_text(out, "weights")
 
     monkeypatch.setattr(finetune, "export_gguf", export_gguf, raising=False)
@@ -149,9 +138,8 @@ def test_a_file_is_made_once_for_its_weights(monkeypatch, tmp_path):
     first, again = (evaluation.serve("once", adapter).model for _ in range(2))
     assert first == again and len(made) == 1
     (adapter / "adapter_model.safetensors").write_bytes(b"others")
-    with pytest.raises(CourseError, match="disk full"):
-        evaluation.serve("once", adapter)
-    assert evaluation.serve("once", adapter).model != first and len(made) == 3
+    assert evaluation.serve("once", adapter).model != first and len(made) == 2
+    assert not made[0].exists() and made[1].exists(), "older weights are of no use"
     names = {evaluation.serve("base").model}
     for weights in (b"one", b"two"):  # a folder is known by its weights
         (tmp_path / "model.safetensors").write_bytes(weights)
@@ -240,12 +228,18 @@ def test_replies_are_paid_from_a_budget_that_holds_over_calls(tmp_path):
 
 
 def test_figures_have_a_panel_for_each_measure_and_a_line_for_each_model():
-    models = {name: {"a": (0.5, 0.2, 0.7), "b": (3, 1, 4)} for name in ("base", "tuned")}
+    models = {"base": {"a": (0.5, 0.2, 0.7), "b": (3, -1, 4)}, "tuned": {"a": (0.5, 0.2, 0.7), "b": (3, 1, 4)}}
     fig = figures.intervals(models, {"b": "first", "a": "second"})
-    shown = [ax for ax in fig.axes if ax.get_visible()]
-    assert [ax.get_title(loc="left") for ax in shown] == ["first", "second"]
-    assert [tick.get_text() for tick in shown[0].get_yticklabels()] == ["base", "tuned"]
-    assert [len(ax.lines) for ax in shown] == [4, 4] and plots.png(fig)
-    curve = figures.against_length([-5, 0, 5], [0, 0.5, 1], 0.0, 0.1)
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["first", "second"] and plots.png(fig)
+    assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == ["base", "tuned"]
+    assert [len(ax.lines) for ax in fig.axes] == [5, 4], "a line at zero where both sides are reached"
+    unsure, sure = (fig.axes[0].lines[i].get_markerfacecolor() for i in (1, 3))
+    assert unsure == "white" != sure
+    curve = figures.against_length([-5, 0, 5], [0, 0.5, 1], 0.0, 0.1, "simulated")
     marked = next(line for line in curve.axes[0].lines if line.get_label() == "at equal length")
     assert (marked.get_xdata()[0], marked.get_ydata()[0]) == (0, 0.5)
+
+
+def test_the_chosen_candidate_is_marked():
+    lines = figures.candidates([([80, 90], 1), ([10, 20], None)], floor=60).axes[0].lines
+    assert [tuple(x.get_xydata()[0]) for x in lines if x.get_marker() == "D"] == [(1, 90)], "the best question last"

@@ -51,36 +51,33 @@ def run(rule, path, pairs=PAIRS, model="m", engine=None, **options):
 
 def test_a_judge_that_looks_at_replies_is_the_same_in_both_orders(tmp_path):
     verdicts, asked = run(longest, tmp_path / "v.jsonl")
-    assert [v.winner for v in verdicts] == ["a"] * 4 and all(v.agrees and v.place is None for v in verdicts)
-    assert [v.longer for v in verdicts] == [3] * 4
+    assert [v.winner for v in verdicts] == ["a"] * 4 and [v.longer for v in verdicts] == [3] * 4
     assert len(asked) == 8 and len({json.dumps(body["messages"]) for body in asked}) == 8
     assert all(body["max_tokens"] <= 5 and body["temperature"] == 0 for body in asked)
     assert all("extra_body" not in body and "grammar" not in body for body in asked)
 
 
-@pytest.mark.parametrize(("letter", "place", "share"), [("A", "first", 1), ("b.", "second", 0)])
-def test_a_judge_that_looks_at_places_gives_ties_only(tmp_path, letter, place, share):
-    verdicts, _ = run(lambda body: letter, tmp_path / "v.jsonl")
-    assert [v.winner for v in verdicts] == ["tie"] * 4 and {v.place for v in verdicts} == {place}
-    told = judging.tally(verdicts)
-    assert (told["ties"], told["agrees"].hits, told["same place"].hits) == (4, 0, 4)
-    assert (told["first"].hits, told["first"].n) == (8 * share, 8)
+@pytest.mark.parametrize("letter", ["A", "b."])
+def test_a_judge_that_looks_at_places_gives_ties_only(tmp_path, letter):
+    told = judging.tally(run(lambda body: letter, tmp_path / "v.jsonl")[0])
+    assert (told["wins"].hits, told["ties"], told["same place"].hits, told["unreadable"]) == (0, 4, 4, 0)
 
 
 def test_nothing_is_asked_twice_and_every_judge_has_its_own_verdicts(tmp_path):
-    file = tmp_path / "v.jsonl"
-    verdicts, _ = run(longest, file, PAIRS[:2])
-    more, asked = run(longest, file)
-    assert len(asked) == 4 and more[:2] == verdicts
-    again, asked = run(lambda body: "C", file)
+    file, paid = tmp_path / "v.jsonl", teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini")
+    before = judging.estimate(PAIRS, paid, file)
+    assert before.requests == 8 and 0 < before.usd < 0.01
+    verdicts, _ = run(longest, file, PAIRS[:2], "gpt-4o-mini")
+    more, asked = run(longest, file, model="gpt-4o-mini")
+    assert len(asked) == 4 and more[:2] == verdicts and judging.estimate(PAIRS, paid, file).requests == 0
+    again, asked = run(lambda body: "C", file, model="gpt-4o-mini")
     assert asked == [] and again == more
     other, asked = run(lambda body: "C", file, model="another")
-    assert len(asked) == 8 and {v.winner for v in other} == {"tie"} and all(v.agrees for v in other)
-    assert len(file.read_text(encoding="utf-8").splitlines()) == 16
+    assert len(asked) == 8 and {v.winner for v in other} == {"tie"}
     manifest = json.loads(common.manifest_path(file).read_text(encoding="utf-8"))
     assert manifest["prompt"] == judging.JUDGE and manifest["lines"] == 16
     same, asked = run(longest, file, [p._replace(b=p.a) for p in PAIRS])
-    assert asked == [] and {v.winner for v in same} == {"tie"} and all(v.agrees for v in same)
+    assert asked == [] and {v.winner for v in same} == {"tie"}
 
 
 def test_a_judge_that_falls_silent_keeps_what_it_said(tmp_path):
@@ -92,7 +89,7 @@ def test_a_judge_that_falls_silent_keeps_what_it_said(tmp_path):
         return longest(body) if left[0] >= 0 else Answer(b"{}", status=400)
 
     with pytest.raises(CourseError, match=r"5 of 8 questions .* run this again"):
-        run(tires, file, concurrency=1)
+        run(tires, file)
     assert len(file.read_text(encoding="utf-8").splitlines()) == 3
     verdicts, asked = run(longest, file)
     assert len(asked) == 5 and [v.winner for v in verdicts] == ["a"] * 4
@@ -127,16 +124,6 @@ def test_a_budget_holds_over_calls(tmp_path):
     assert 0 < 101 * len(asked) <= 1000 and len(file.read_text().splitlines()) == len(asked)
 
 
-def test_the_cost_is_said_before_and_nothing_after(tmp_path):
-    file = tmp_path / "v.jsonl"
-    paid = teacher.Teacher(teacher.OPENAI_URL, "gpt-4o-mini")
-    before = judging.estimate(PAIRS, paid, file)
-    assert before.requests == 8 and 0 < before.usd < 0.01
-    run(longest, file, model="gpt-4o-mini")
-    assert judging.estimate(PAIRS, paid, file).requests == 0
-    assert "price unknown" in str(judging.estimate(PAIRS, teacher.Teacher("http://x/v1", "who"), file))
-
-
 @pytest.mark.parametrize(
     ("choice", "answers"),
     [
@@ -154,8 +141,7 @@ def test_an_answer_is_read(tmp_path, choice, answers):
 
 def test_an_unreadable_answer_is_no_win():
     verdict = Verdict("x", "unreadable", "unreadable")
-    assert verdict.winner == "tie" and not verdict.agrees and verdict.place is None
-    assert judging.tally([verdict])["unreadable"] == 2 and judging.tally([verdict])["first"] is None
+    assert verdict.winner == "tie" and judging.tally([verdict])["unreadable"] == 2
 
 
 def test_no_reply_can_open_a_role_in_the_judges_prompt():
@@ -166,7 +152,8 @@ def test_no_reply_can_open_a_role_in_the_judges_prompt():
 
 def test_the_embedded_judge_likes_a_place_and_its_log_odds_tell_replies_apart_all_the_same(tmp_path):
     pairs, file = judging.obvious(), tmp_path / "v.jsonl"
-    assert Counter(p.id.rsplit("-", 1)[0] for p in pairs) == dict.fromkeys(("empty", "off-topic", "gibberish"), 4)
+    kinds = Counter(p.id.rsplit("-", 1)[0] for p in pairs)
+    assert set(kinds) == {"empty", "off-topic", "gibberish"} and len(set(kinds.values())) == 1
     assert all(p.a.strip() and p.a != p.b for p in pairs)
     with teacher.embedded(slots=4) as small:
         verdicts = asyncio.run(judging.compare(pairs, small, file))
@@ -174,8 +161,8 @@ def test_the_embedded_judge_likes_a_place_and_its_log_odds_tell_replies_apart_al
         assert asyncio.run(judging.compare(pairs, small, file)) == verdicts and file.stat().st_size == size
     assert {c for v in verdicts for c in (v.a_first, v.b_first)} <= {"a", "b", "tie"}
     told = judging.tally(verdicts)
-    assert told["same place"].low > 0.5 > judging.win_rate(verdicts).value - 0.3, "its letters say nothing of replies"
-    assert told["likelier"].hits >= 8 > told["wins"], "and yet it knows more than it says"
+    assert told["same place"].low > 0.5, "its letters say nothing of replies"
+    assert told["wins"].hits > 0.6 * len(pairs) > told["by letters"].hits, "and yet it knows more than it says"
 
 
 def test_log_odds_are_of_a_reply_and_a_liking_for_a_place_cancels(tmp_path):
@@ -187,10 +174,10 @@ def test_log_odds_are_of_a_reply_and_a_liking_for_a_place_cancels(tmp_path):
         return Answer(reply)
 
     verdicts, asked = run(answer, tmp_path / "v.jsonl", engine="ours")
-    assert [v.log_odds for v in verdicts] == [pytest.approx(0.5)] * 4 and {v.winner for v in verdicts} == {"tie"}
-    assert {v.likelier for v in verdicts} == {"a"} and judging.tally(verdicts)["likelier"].hits == 4
+    assert [v.log_odds for v in verdicts] == [pytest.approx(0.5)] * 4
+    assert {(v.letters, v.winner) for v in verdicts} == {("tie", "a")}
     assert all(body["logprobs"] and body["grammar"] for body in asked)
-    assert Verdict("x", "a", "b", 0, -0.1).likelier == "b" and Verdict("x", "a", "a").likelier == "a"
+    assert Verdict("x", "a", "b", 0, -0.1).winner == "b"
 
 
 @pytest.mark.parametrize(("hits", "believed"), [(12, True), (10, True), (9, False), (6, False), (0, False)])
@@ -267,34 +254,23 @@ def test_a_number_is_read_and_anything_else_is_not(said, score):
     assert judging.parse_score(said) == score
 
 
-def test_replies_are_scored_once_and_the_cost_is_said_before(tmp_path):
-    probes, file = (
-        [(p.messages[0]["content"], reply) for p in judging.obvious() for reply in (p.a, p.b)],
-        tmp_path / "j",
-    )
-    judge = Judge(lambda body: 90 if any(p.a in body["messages"][-1]["content"] for p in judging.obvious()) else "bad")
-    with serving(judge) as url:
-        at = teacher.Teacher(url, "m")
-        assert judging.estimate_scores(at, probes, file).requests == 24
-        found = asyncio.run(judging.scores(at, probes, file))
-        assert judging.estimate_scores(at, probes, file).requests == 0
-        assert asyncio.run(judging.scores(at, probes, file)) == found == [(90, "90"), (None, "bad")] * 12
-    shown = judge.asked[0]["messages"]
-    assert len(judge.asked) == 24 and [m["role"] for m in shown] == ["user", "assistant"] * 2 + ["user"]
-    assert all(judging.parse_score(m["content"]) for m in shown[1::2]), "two examples before the reply"
-
-
-def test_scores_are_paid_from_one_budget_and_old_ones_are_known(tmp_path):
+def test_scores_are_asked_once_paid_from_one_budget_and_old_ones_are_known(tmp_path):
     """The test of the judge and the candidates share a file, so they share its budget."""
     file, budget = tmp_path / "judged.jsonl", selfchat.Budget(tokens=8_000)
     old = {"key": "cbcfb6c650d917a4", "id": "0", "text": "85", "end": "stop", "tokens": 1}  # of the first version
     file.write_text(json.dumps(old) + "\n")
-    judge, asked = Judge(lambda body: 50), distillation.Candidate("q/0", "q", "", 0, "", "stop", 1, "m")
+    judge, asked = Judge(lambda body: 90), distillation.Candidate("q/0", "q", "", 0, "", "stop", 1, "m")
+    probes = [("Q", "R"), *((f"Q{i}", "R") for i in range(16))]
     with serving(judge) as url:
         at = teacher.Teacher(url, "m")
-        assert asyncio.run(judging.scores(at, [("Q", "R")], file, budget)) == [(85, "85")] and judge.asked == []
-        asyncio.run(judging.scores(at, [(f"Q{i}", "R") for i in range(16)], file, budget))
+        assert judging.estimate_scores(at, probes, file).requests == 16
+        for _ in range(2):
+            found = asyncio.run(judging.scores(at, probes, file, budget))
+            assert found == [(85, "85"), *[(90, "90")] * 16] and len(judge.asked) == 16
         many = [asked._replace(id=f"q/{i}", question=f"Why {i}?", text="So.") for i in range(200)]
         with pytest.raises(CourseError, match="Budget: "):
             asyncio.run(distillation.score(many, tmp_path / "scores.jsonl", at, budget))
     assert len(judge.asked) > 16 and 101 * len(judge.asked) <= 8_000
+    shown = judge.asked[0]["messages"]
+    assert [m["role"] for m in shown] == ["user", "assistant"] * 2 + ["user"]
+    assert all(judging.parse_score(m["content"]) for m in shown[1::2]), "two examples before the reply"

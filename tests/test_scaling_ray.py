@@ -13,16 +13,16 @@ import pytest
 
 from baize_nb import common, corpus, models, seeds, selfchat, teacher
 from baize_nb.common import CourseError
-from baize_nb.scaling import cluster, pooled, relay, shards
+from baize_nb.scaling import cluster, has_ray, pooled, relay, shards
 
-pytestmark = pytest.mark.skipif(not cluster.available(), reason="Ray is not installed")
+pytestmark = pytest.mark.skipif(not has_ray(), reason="Ray is not installed")
 SHORT = selfchat.Settings(max_turns=2, answer_tokens=24, question_tokens=16)
 DIALOGUES = corpus.read(common.DATA / "corpus" / "corpus.jsonl")
 
 
 @pytest.fixture(scope="module")
 def ray():
-    with cluster.local(workers=2) as ray:
+    with cluster(workers=2) as ray:
         yield ray
 
 
@@ -115,20 +115,20 @@ def test_a_killed_worker_loses_nothing_and_pays_nothing_twice(ray, engine, tmp_p
     killer.join()
 
     assert deaths[0], "no worker was killed in the middle of its work"
-    assert made.shards == 3 and shards.left(tmp_path) == []
+    assert made["shards"] == 3 and shards.left(tmp_path) == []
     records = recorded(tmp_path)
     assert sorted(record["id"] for record in records) == sorted(seed.id for seed in pool), "each seed once"
     requests = sum(record["usage"]["requests"] for record in records)
-    assert counter.asked - before - counter.twice == requests == made.requests
+    assert counter.asked - before - counter.twice == requests == made["requests"]
     assert counter.twice <= deaths[0]["open"] <= 2
     dialogues = [dialogue for path in shards.results(tmp_path) for dialogue in corpus.stream(path)]
     done = {dialogue.id for dialogue in dialogues}
     assert [d.id for d in dialogues] == [seed.id for seed in pool if seed.id in done], "in the order of the seeds"
-    assert len(dialogues) == made.dialogues and len(done) + made.failed == len(pool)
+    assert len(dialogues) == made["dialogues"] and len(done) + made["failed"] == len(pool)
 
     after = counter.asked
     again = shards.generate(tmp_path, model, settings=SHORT)
-    assert (again.shards, again.kept, counter.asked) == (0, 3, after), "nothing is asked again"
+    assert (again["shards"], again["kept"], counter.asked) == (0, 3, after), "nothing is asked again"
     assert "".join(capfd.readouterr()) == "", "Ray says nothing, not even of the death"
     with pytest.raises(CourseError, match="other settings"):
         shards.generate(tmp_path, model, settings=replace(SHORT, answer_tokens=25))
@@ -146,4 +146,4 @@ def test_a_shard_that_is_stopped_says_why_and_is_taken_up_again(ray, engine, tmp
     with pytest.raises(CourseError, match=r"00000: .*00000\.parquet: not a Parquet file"):
         shards.generate(tmp_path, model, settings=SHORT)
     seeds_file.write_bytes(whole)
-    assert shards.generate(tmp_path, model, settings=SHORT).shards == 1
+    assert shards.generate(tmp_path, model, settings=SHORT)["shards"] == 1

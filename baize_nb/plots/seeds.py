@@ -7,14 +7,14 @@ def topics(counts: dict):
     """Draw the seven most frequent topics of each source, a panel each. counts : {source: {topic: seeds}}."""
     rows = -(-len(counts) // 2)
     fig, axes = style.figure(7, 1.9 * rows, columns=2, rows=rows, sharex=True)
-    for ax, (source, found) in zip(axes, counts.items(), strict=False):
-        best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:7][::-1]
-        ax.barh([name for name, _ in best], [count for _, count in best], color=style.LIGHT)
-        style.label(ax, f"{source}: {len(found)} topics")
-        ax.tick_params(labelsize=8, labelbottom=True)
-        ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes[len(counts) :]:
         ax.set_visible(False)
+    for ax, (source, found) in zip(axes, counts.items(), strict=False):
+        best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:7][::-1]
+        ax.barh(*zip(*best, strict=True), color=style.LIGHT)
+        ax.set_title(f"{source}: {len(found)} topics")
+        ax.tick_params(labelsize=8, labelbottom=True)
+        ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes[-2:]:
         ax.set_xlabel("seeds", fontsize=9)
     return fig
@@ -23,19 +23,16 @@ def topics(counts: dict):
 def lengths(words: dict):
     """Draw how long the seeds of each source are: a box holds the middle half. words : {source: [words]}."""
     fig, ax = style.figure(7, 0.6 + 0.5 * len(words))
-    ax.boxplot(
-        list(words.values()),
-        orientation="horizontal",
-        tick_labels=list(words),
-        widths=0.55,
-        patch_artist=True,
-        boxprops={"facecolor": style.PALE, "edgecolor": style.DARK},
-        medianprops={"color": style.ACCENT, "linewidth": 2.5},
-        flierprops={"marker": ".", "markersize": 4, "markeredgecolor": style.MIDDLE},
-    )
+    look = {
+        "boxprops": {"facecolor": style.PALE, "edgecolor": style.DARK},
+        "medianprops": {"color": style.ACCENT, "linewidth": 2.5},
+        "flierprops": {"marker": ".", "markersize": 4, "markeredgecolor": style.MIDDLE},
+    }
+    names = list(words)
+    ax.boxplot(words.values(), orientation="horizontal", tick_labels=names, widths=0.55, patch_artist=True, **look)
     ax.invert_yaxis()
+    ax.set(title="Length of the seeds", xlabel="words")
     ax.set_xlim(left=0)
-    style.label(ax, "Length of the seeds", x="words")
     return fig
 
 
@@ -45,11 +42,11 @@ def shares(counts: dict):
     width = 0.8 / len(counts)
     for number, (way, found) in enumerate(counts.items()):
         places = [place + (number - (len(counts) - 1) / 2) * width for place in range(len(found))]
-        ax.bar_label(ax.bar(places, found.values(), width, label=way, **style.bars(number)), padding=2, fontsize=9)
+        ax.bar_label(ax.bar(places, found.values(), width, label=way, **style.bars(number)), padding=2)
     ax.set_xticks(range(len(found)), list(found))
     ax.margins(y=0.12)
-    style.label(ax, "Who gets into the sample", y="seeds")
-    style.legend(ax, ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1))
+    ax.set(title="Who gets into the sample", ylabel="seeds")
+    ax.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1))
     return fig
 
 
@@ -65,5 +62,5 @@ def overlap(names: list[str], matrix: list[list[float]]):
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0, labelsize=8)
-    style.label(ax, "Vocabulary in common", "words of one half of the source", "words of another half")
+    ax.set(title="Vocabulary in common", xlabel="words of one half of the source", ylabel="words of another half")
     return fig

@@ -7,32 +7,37 @@ import base64
 import html
 import io
 
+import matplotlib
 from matplotlib.figure import Figure
 
+matplotlib.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+    }
+)
 ACCENT = "#c2410c"  # for the one thing a figure is about
 DARK, MIDDLE, LIGHT, PALE = "0.25", "0.50", "0.75", "0.90"
-_BARS = ((DARK, ""), (LIGHT, "///"), ("white", "..."), (MIDDLE, "xxx"), (PALE, "---"), ("white", "\\\\\\"))
+_BARS = ((DARK, ""), (LIGHT, "///"), ("white", "..."), (MIDDLE, "xxx"))
 _LINES = ((DARK, "-", "o"), (MIDDLE, "--", "s"), (DARK, ":", "^"), (MIDDLE, "-.", "D"))
 
 
-def figure(width: float = 7, height: float = 3.2, columns: int = 1, rows: int = 1, **options):
+def figure(width: float = 7, height: float = 3.2, columns: int = 1, rows: int = 1, squeeze=True, **options):
     """Make a (Figure, Axes) of `width` × `height` inches; with more columns or rows, a list of Axes, row by row.
 
-    options go to `Figure.subplots`. The Figure does not belong to pyplot: nothing that a notebook would draw twice.
+    squeeze : False: a list in any case. options go to `Figure.subplots`. The Figure does not belong to pyplot, which
+    would draw it twice in a notebook.
     """
-    fig = Figure(figsize=(width, height), layout="constrained")
+    fig = Figure(figsize=(width, height))
     axes = fig.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=9)
-    return (fig, axes[0]) if len(axes) == 1 else (fig, axes)
-
-
-def label(ax, title: str = "", x: str = "", y: str = "") -> None:
-    """Write the title (left, above) and the axes' names in the course's sizes."""
-    ax.set_title(title, loc="left", fontsize=11)
-    ax.set_xlabel(x, fontsize=10)
-    ax.set_ylabel(y, fontsize=10)
+    return (fig, axes[0]) if squeeze and len(axes) == 1 else (fig, axes)
 
 
 def bars(index: int) -> dict:
@@ -47,18 +52,13 @@ def line(index: int) -> dict:
     return {"color": tone, "linestyle": dashes, "marker": marker, "markersize": 4, "linewidth": 1.5}
 
 
-def legend(ax, **options):
-    """Add a legend without a box. options go to `Axes.legend`."""
-    return ax.legend(**{"frameon": False, "fontsize": 9, **options})
-
-
 def legend_below(fig: Figure, columns: int) -> None:
     """Add one legend for the whole figure, under it."""
-    fig.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    fig.legend(loc="outside lower center", ncols=columns)
 
 
 def png(fig: Figure) -> bytes:
-    """Draw the figure as PNG, without the date or program version that would change the bytes from run to run."""
+    """Draw the figure as PNG, without the program version that would change the bytes."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=110, metadata={"Software": None})  # 7 inches: the width of a notebook cell
     return buffer.getvalue()

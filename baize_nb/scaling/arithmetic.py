@@ -1,7 +1,7 @@
 """What a corpus will take before it is made: requests, tokens, hours, dollars, bytes, and which limit bites first."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -9,8 +9,7 @@ OBJECT_BYTES = 8_500  # of a dialogue as a Python object: 115,000 took 0.98 GB (
 SEARCH_BYTES = 2_700  # of it that the search for near duplicates keeps: 1,150,000 streamed took 3.19 GB (same page)
 
 
-@dataclass(frozen=True)
-class PerDialogue:
+class PerDialogue(NamedTuple):
     """Means over a corpus: requests for one dialogue, tokens of all of them together, bytes of its line of JSON."""
 
     requests: float
@@ -21,32 +20,27 @@ class PerDialogue:
 
 def per_dialogue(dialogues) -> PerDialogue:
     """Return the means of a corpus as its lines record them (`usage`)."""
-    sums = {key: sum(d.usage.get(key, 0) for d in dialogues) for key in PerDialogue.__annotations__ if key != "bytes"}
-    size = sum(len(d.to_json().encode()) + 1 for d in dialogues)
-    return PerDialogue(**{key: total / len(dialogues) for key, total in sums.items()}, bytes=size / len(dialogues))
+    rows = []
+    for d in dialogues:
+        used = [d.usage.get(key, 0) for key in PerDialogue._fields[:3]]
+        rows.append([*used, len(d.to_json().encode()) + 1])
+    return PerDialogue(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """What an endpoint allows and asks for; None: no such limit. Look up yours.
-
-    price              : dollars per million tokens (read, written). dollars_per_hour : rent of the machine it runs on.
-    written_per_second : tokens that it writes for all requests together. tokens_per_minute : in and out.
-    queued_tokens      : of a batch: prompt tokens that may wait at a time. Each filling may take a day.
-    """
+class Endpoint(NamedTuple):
+    """What an endpoint allows and asks for; None: no such limit. Look up yours."""
 
     name: str
-    price: tuple = (0.0, 0.0)
-    dollars_per_hour: float = 0.0
-    written_per_second: float | None = None
+    price: tuple = (0.0, 0.0)  # dollars per million tokens (read, written)
+    dollars_per_hour: float = 0.0  # rent of the machine it runs on
+    written_per_second: float | None = None  # tokens, for all requests together
     requests_per_minute: float | None = None
     requests_per_day: float | None = None
-    tokens_per_minute: float | None = None
-    queued_tokens: float | None = None
+    tokens_per_minute: float | None = None  # in and out
+    queued_tokens: float | None = None  # of a batch: prompt tokens that may wait at a time; a filling may take a day
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What `dialogues` take at one endpoint. hours : {limit: hours that it alone would take}. usd : rent included."""
 
     endpoint: str
@@ -58,19 +52,17 @@ class Plan:
     usd: float
 
     @property
-    def limit(self) -> str:
-        """The limit that bites: the one that takes longest."""
+    def limit(self) -> str:  # the one that takes longest
         return max(self.hours, key=self.hours.get)
 
     @property
-    def longest(self) -> float:
-        """Hours until the last dialogue."""
+    def longest(self) -> float:  # hours until the last dialogue
         return self.hours[self.limit]
 
 
 def plan(dialogues: int, per: PerDialogue, endpoint: Endpoint) -> Plan:
     """Plan the making of so many dialogues, each of which takes `per`."""
-    requests, read, written = (dialogues * n for n in (per.requests, per.prompt_tokens, per.completion_tokens))
+    requests, read, written = (dialogues * n for n in per[:3])
     hours = {}
     if endpoint.requests_per_minute:
         hours["requests a minute"] = requests / endpoint.requests_per_minute / 60
@@ -90,20 +82,13 @@ def plan(dialogues: int, per: PerDialogue, endpoint: Endpoint) -> Plan:
 
 def table(plans) -> pd.DataFrame:
     """Return plans as a table, a row each: dialogues, endpoint, requests, tokens, dollars, time, and the limit."""
-    rows = [
-        {
-            "dialogues": f"{p.dialogues:,}",
-            "endpoint": p.endpoint,
-            "requests": f"{p.requests:,.0f}",
-            "tokens in": f"{p.prompt_tokens:,.0f}",
-            "tokens out": f"{p.completion_tokens:,.0f}",
-            "dollars": f"{p.usd:,.0f}",
-            "time": duration(p.longest),
-            "limit": p.limit,
-        }
-        for p in plans
-    ]
-    return pd.DataFrame(rows).set_index(["dialogues", "endpoint"])
+    names = {"prompt_tokens": "tokens in", "completion_tokens": "tokens out", "usd": "dollars"}
+    rows = pd.DataFrame(plans).drop(columns="hours").rename(columns=names)
+    numbers = ["dialogues", "requests", *names.values()]
+    rows[numbers] = rows[numbers].map("{:,.0f}".format)
+    rows["time"] = [duration(p.longest) for p in plans]
+    rows["limit"] = [p.limit for p in plans]
+    return rows.set_index(["dialogues", "endpoint"])
 
 
 def duration(hours: float) -> str:

@@ -3,13 +3,13 @@ results that one machine has. Between machines travel counts, sketches (256 byte
 
 import pickle
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from .. import common, corpus
+from .. import common, corpus, scaling
 from ..common import CourseError
-from . import cluster
 
 PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
 _FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
@@ -19,14 +19,14 @@ def measure(paths, tokenizer=None) -> corpus.Measures:
     """Return `corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
 
     paths : files that `corpus.stream` reads, on a disk that all machines see. The vocabulary's growth depends on which
-    words all files before had, so no file can count it for itself. Raises CourseError for a record that is no dialogue.
+    words all files before had. Raises CourseError for a record that is no dialogue.
     """
 
     def count(row):
         counted = corpus.measure([dialogue for _, dialogue in _dialogues(row)], tokenizer)
         return {"file": row["file"], "measures": pickle.dumps(counted)}
 
-    with cluster.telling_faults():
+    with scaling.telling_faults():
         rows = _files(paths).map(count, num_cpus=1).take_all()
     return merge([pickle.loads(row["measures"]) for row in sorted(rows, key=lambda row: row["file"])])
 
@@ -35,12 +35,13 @@ def merge(parts) -> corpus.Measures:
     """Return one `Measures` of several, in their order: everything in it is a sum."""
     whole = corpus.Measures(all(part.with_tokens for part in parts))
     for part in parts:
-        for mine, more in ((whole.sides, part.sides), (whole.by_turn, part.by_turn)):
-            mine |= {key: mine.get(key, Counter()) + side for key, side in more.items()}
-        for source, turns in part.turns.items():
-            whole.turns.setdefault(source, type(turns)()).update(turns)
-        for name in ("ends", "trimmed", "limited", "first_words"):
-            getattr(whole, name).update(getattr(part, name))
+        for field in fields(part):
+            mine, more = getattr(whole, field.name), getattr(part, field.name)
+            if isinstance(more, Counter):
+                mine.update(more)
+            elif isinstance(more, dict):
+                for key, counts in more.items():
+                    mine[key].update(counts)
     return whole
 
 
@@ -48,8 +49,7 @@ def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
     """Do `corpus.clean` to many files as one corpus, in their order; return {rule: dialogues removed}, busiest first.
 
     out   : folder for `<name>.parquet`, what is kept of each file, and `<name>.removed.jsonl`, what is not, and why.
-    rules : as for `corpus.clean`, which decides here as well: about each dialogue in its file, and about the copies
-    among those that may be copies of each other.
+    rules : as for `corpus.clean`, which decides here as well: about each dialogue in its file, then about copies.
     """
     out = Path(out).absolute()
 
@@ -58,10 +58,11 @@ def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
         placed = list(_dialogues(row))
         cleaned = corpus.clean([d for _, d in placed], rules, duplicates=None)
         against = {id(r.dialogue): (r.rule, r.why) for r in cleaned.removed}
-        bands, rows = iter(corpus.sketch(cleaned.kept).view("int64").tolist()), []
+        sketches = iter(corpus.sketch(cleaned.kept).view("int64").tolist())
+        rows = []
         for place, dialogue in placed:
             rule, why = against.get(id(dialogue), ("", ""))
-            rows.append({"place": place, "rule": rule, "why": why, "bands": [] if rule else next(bands)})
+            rows.append({"place": place, "rule": rule, "why": why, "bands": [] if rule else next(sketches)})
         return rows
 
     def deal(batch):
@@ -71,24 +72,13 @@ def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
         places = np.repeat(batch["place"][there], bands.shape[1])
         return {"part": bands.ravel() % PARTS, "band": bands.ravel(), "place": places}
 
-    def neighbours(part):
-        """Pairs of neighbours among the dialogues that have a band in common: enough to link all of them."""
-        order = np.lexsort((part["place"], part["band"]))
-        band, place = part["band"][order], part["place"][order]
-        same = np.flatnonzero(band[1:] == band[:-1])
-        return {"one": place[same], "other": place[same + 1]}
+    def meet(part):
+        """The dialogues that have a band in common with another."""
+        _, number, counts = np.unique(part["band"], return_inverse=True, return_counts=True)
+        return {"place": np.unique(part["place"][counts[number] > 1])}
 
     def fetch(row):
-        placed = _dialogues(row)
-        return [{"group": groups[p], "place": p, "dialogue": d.to_json()} for p, d in placed if p in groups]
-
-    def decide(group):
-        """What `corpus.clean` says about a group, in the order of the corpus: whom it compares are all in it."""
-        order = np.argsort(group["place"])
-        dialogues = [corpus.Dialogue.from_json(group["dialogue"][i]) for i in order]
-        gone = {id(r.dialogue): r for r in corpus.clean(dialogues, ()).removed}
-        said = {name: [getattr(gone.get(id(d)), name, "") for d in dialogues] for name in ("rule", "why")}
-        return {"place": group["place"][order], **{name: np.array(texts, object) for name, texts in said.items()}}
+        return [{"place": place, "dialogue": d.to_json()} for place, d in _dialogues(row) if place in alike]
 
     def write(row):
         kept, aside, stem = [], [], Path(row["path"]).stem
@@ -101,39 +91,25 @@ def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
         corpus.write_parquet(kept, out / f"{stem}.parquet")
         return {"file": row["file"]}
 
-    with cluster.telling_faults():
+    with scaling.telling_faults():
         files = _files(paths)
         looked = files.flat_map(look, num_cpus=1).materialize()
         removed = {row["place"]: (row["rule"], row["why"]) for row in looked.iter_rows() if row["rule"]}
         dealt = looked.map_batches(deal, batch_format="numpy").groupby("part", num_partitions=PARTS)
-        pairs = dealt.map_groups(neighbours, batch_format="numpy").take_all()
-        groups = connected([(row["one"], row["other"]) for row in pairs])
-        if groups:
-            candidates = files.flat_map(fetch, num_cpus=1).groupby("group", num_partitions=PARTS)
-            decided = candidates.map_groups(decide, batch_format="numpy").take_all()
-            removed |= {row["place"]: (row["rule"], row["why"]) for row in decided if row["rule"]}
+        alike = {row["place"] for row in dealt.map_groups(meet, batch_format="numpy").take_all()}
+        likely = {row["place"]: row["dialogue"] for row in files.flat_map(fetch, num_cpus=1).take_all()}
+        # In the order of the corpus. Whoever is compared there is among them, so the same copies are found.
+        placed = {place: corpus.Dialogue.from_json(likely[place]) for place in sorted(likely)}
+        places = {id(dialogue): place for place, dialogue in placed.items()}
+        for copy in corpus.clean(list(placed.values()), ()).removed:
+            removed[places[id(copy.dialogue)]] = copy.rule, copy.why
         files.map(write, num_cpus=1).materialize()
     return dict(Counter(rule for rule, _ in removed.values()).most_common())
 
 
-def connected(pairs) -> dict[int, int]:
-    """Return {place: the smallest place that pairs lead to} for every place in a pair."""
-    root = {}
-
-    def find(place):
-        while root.setdefault(place, place) != place:
-            root[place] = place = root[root[place]]
-        return place
-
-    for one, other in pairs:
-        low, high = sorted((find(one), find(other)))
-        root[high] = low
-    return {place: find(place) for place in list(root)}
-
-
 def _files(paths):
     """A dataset with a row and a block for each file."""
-    ray, paths = cluster.need(), [Path(path).absolute() for path in paths]
+    ray, paths = scaling.need_ray(), [Path(path).absolute() for path in paths]
     if len({path.stem for path in paths}) < len(paths) or not paths:
         raise CourseError("Give one file or more, each with a name of its own: results are named after them.")
     rows = [{"file": number, "path": str(path)} for number, path in enumerate(paths)]

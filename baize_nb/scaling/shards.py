@@ -12,13 +12,12 @@ Only what was under way in that moment is asked again, at most a request for eac
 import asyncio
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from .. import common, corpus, seeds, selfchat
+from .. import common, corpus, scaling, seeds, selfchat
 from ..common import CourseError
 from ..teacher import Teacher
-from . import cluster
 
 
 def cut(pool, folder, size: int) -> list[str]:
@@ -34,13 +33,17 @@ def cut(pool, folder, size: int) -> list[str]:
     if not pool:
         raise CourseError("There are no seeds to cut into shards. Load or sample some first.")
     parts = {f"{i // size:05d}": pool[i : i + size] for i in range(0, len(pool), size)}
-    there = {name: [s.id for s in seeds.read(seeds_path(folder, name))] for name in names(folder)}
-    if there != {name: [s.id for s in parts.get(name, ())] for name in there}:
-        raise CourseError(
-            f"{common.show(folder)} already holds shards of other seeds, or of another size. Name another folder, or "
-            "give the seeds and the size it was begun with."
-        )
-    for name in (name for name in parts if name not in there):
+    there = names(folder)
+    for name in there:
+        before = [seed.id for seed in seeds.read(seeds_path(folder, name))]
+        if before != [seed.id for seed in parts.get(name, ())]:
+            raise CourseError(
+                f"{common.show(folder)} already holds shards of other seeds, or of another size. "
+                "Name another folder, or give the seeds and the size it was begun with."
+            )
+    for name in parts:
+        if name in there:
+            continue
         with common.atomic_write(seeds_path(folder, name)) as temporary:
             parquet.write_table(pa.Table.from_pylist([asdict(seed) for seed in parts[name]]), temporary)
     return list(parts)
@@ -52,13 +55,14 @@ def names(folder) -> list[str]:
 
 
 def left(folder) -> list[str]:
-    """Return the names of the shards that are not done: those whose dialogues are not there, whole."""
+    """Return the names of the shards whose dialogues are not there, whole."""
     return [name for name in names(folder) if not result_path(folder, name).exists()]
 
 
 def results(folder) -> list[Path]:
     """Return the paths of the finished shards' dialogues, in order."""
-    return [path for name in names(folder) if (path := result_path(folder, name)).exists()]
+    paths = [result_path(folder, name) for name in names(folder)]
+    return [path for path in paths if path.exists()]
 
 
 def seeds_path(folder, name: str) -> Path:
@@ -77,41 +81,25 @@ def result_path(folder, name: str) -> Path:
 
 
 def workers(folder, since: float) -> dict[str, int]:
-    """Return {shard: number of the process that works on it} of the shards that were begun and are not done.
+    """Return {shard: number of the process that works on it} of those begun after `since` (time.time()), and not done.
 
-    since : only those begun after that moment (time.time()): a number of an earlier run may be another process's now.
+    A number from an earlier run may be another process's by now.
     """
-    notes = {name: work_path(folder, name) / "worker" for name in left(folder)}
-    fresh = {name: note for name, note in notes.items() if note.exists() and note.stat().st_mtime > since}
-    return {name: int(note.read_text()) for name, note in fresh.items()}
-
-
-@dataclass
-class Generated:
-    """What `generate` did: shards finished by this run and before, seeds that gave a dialogue or none, and so on.
-
-    requests : that this run's shards took, in earlier runs too. workers : processes that finished one.
-    """
-
-    folder: Path
-    shards: int
-    kept: int
-    dialogues: int
-    failed: int
-    requests: int
-    workers: set
-
-    def __str__(self):
-        return (
-            f"{common.show(self.folder)}: {self.shards} shards made by {len(self.workers)} workers, {self.kept} "
-            f"kept from before; {self.dialogues} dialogues, {self.failed} failed; {self.requests} requests"
-        )
+    found = {}
+    for name in left(folder):
+        note = work_path(folder, name) / "worker"
+        if note.exists() and note.stat().st_mtime > since:
+            found[name] = int(note.read_text())
+    return found
 
 
 def generate(
     folder, teacher: Teacher, strategy="auto", settings=None, budget=None, limits=None, concurrency: int = 8
-) -> Generated:
+) -> dict[str, int]:
     """Make the dialogues of all shards that are left, on the cluster that this process is connected to.
+
+    Returns {"shards": made now, "kept": from before, "dialogues": in the shards made now, "failed": seeds that gave
+    none, "requests": for them, in earlier runs too}.
 
     folder      : with shards from `cut`, on a disk that all machines of the cluster see.
     budget      : a Budget for each shard: workers share none.
@@ -120,7 +108,7 @@ def generate(
     Run it again after any stop: it goes on. Raises CourseError: Ray is missing, other settings than before, or what
     stopped a shard (endpoint down, budget spent), after the others are done.
     """
-    ray, folder = cluster.need(), Path(folder).absolute()
+    ray, folder = scaling.need_ray(), Path(folder).absolute()
     settings, limits = settings or selfchat.Settings(), limits or selfchat.Limits()
     strategy, path = selfchat.choose(strategy, teacher), folder / "settings.json"
     text = json.dumps(selfchat.settings_record(strategy, teacher, settings), ensure_ascii=False, indent=2) + "\n"
@@ -133,14 +121,11 @@ def generate(
         )
     processes = max(1, int(ray.cluster_resources()["CPU"]))
     # Workers don't talk to each other, and together must keep to the endpoint's limits.
-    whole = {name: getattr(limits, name) for name in ("requests_per_minute", "tokens_per_minute")}
-    limits = replace(limits, **{name: n and max(1, n // processes) for name, n in whole.items()})
-    options = {
-        "settings": settings,
-        "budget": budget,
-        "limits": limits,
-        "concurrency": max(1, concurrency // processes),
-    }
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        if whole := getattr(limits, name):
+            limits = replace(limits, **{name: max(1, whole // processes)})
+    each = max(1, concurrency // processes)
+    options = {"settings": settings, "budget": budget, "limits": limits, "concurrency": each}
     address = replace(teacher, engine=None)  # an engine of one's own stays where it was started
 
     def talk(row):
@@ -157,21 +142,21 @@ def generate(
     def write(row):
         """Stage 2: a finished journal becomes the shard's parquet file, whole, in the order of its seeds."""
         if row["problem"]:
-            return row | {"dialogues": 0, "failed": 0, "requests": 0, "worker": os.getpid()}
+            return row | {"dialogues": 0, "failed": 0, "requests": 0}
         journal = work_path(folder, row["shard"]) / "corpus.jsonl"
         order = {seed.id: place for place, seed in enumerate(seeds.read(seeds_path(folder, row["shard"])))}
         made = sorted(corpus.read(journal), key=lambda d: order[d.id])
         failures = list(common.read_jsonl(selfchat.failures_path(journal)))
         usages = [d.usage for d in made] + [failure["usage"] for failure in failures]
         corpus.write_parquet(made, result_path(folder, row["shard"]))
-        counts = {"dialogues": len(made), "failed": len({f["id"] for f in failures} - {d.id for d in made})}
-        counts["requests"] = sum(usage.get("requests", 0) for usage in usages)
-        return row | counts | {"worker": os.getpid()}
+        failed = {failure["id"] for failure in failures} - {d.id for d in made}
+        requests = sum(usage.get("requests", 0) for usage in usages)
+        return row | {"dialogues": len(made), "failed": len(failed), "requests": requests}
 
     todo, rows = left(folder), []
     if todo:  # a block per shard, so that each can fail and be retried by itself
         data = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
-        with cluster.telling_faults():
+        with scaling.telling_faults():
             rows = data.map(talk, num_cpus=1).map(write, num_cpus=1).take_all()
     stopped = sorted((row["shard"], row["problem"]) for row in rows if row["problem"])
     if stopped:
@@ -180,5 +165,4 @@ def generate(
             "The other shards are done. Run this again when it is mended: it goes on from here."
         )
     sums = {name: sum(row[name] for row in rows) for name in ("dialogues", "failed", "requests")}
-    kept = len(names(folder)) - len(todo)
-    return Generated(folder, len(rows), kept, **sums, workers={row["worker"] for row in rows})
+    return {"shards": len(rows), "kept": len(names(folder)) - len(todo), **sums}
