@@ -1,7 +1,6 @@
 """Did tuning help? Losses and replies of several models, what can be counted in them, and how sure each number is."""
 
 import hashlib
-import json
 import math
 from collections import Counter
 from pathlib import Path
