@@ -62,12 +62,12 @@ def test_what_is_held_while_pip_works(asked):
         colab.install(["openai>=2"], here)
 
 
-@pytest.mark.parametrize(("version", "removed"), [("0.10.0", True), ("999.0", False)])
+@pytest.mark.parametrize(("version", "removed"), [("0.1.0", True), ("999.0", False)])
 def test_a_torchao_that_peft_cannot_use_is_removed_with_a_word(asked, capsys, version, removed):
     colab.remove_torchao({"peft": metadata.version("peft")})
     colab.remove_torchao({"torchao": version, "peft": metadata.version("peft")})
     assert asked.calls == [("uninstall", "torchao", "")] * removed
-    assert ("Removing torchao 0.10.0: peft wants" in capsys.readouterr().out) == removed
+    assert ("Removing torchao 0.1.0: peft wants" in capsys.readouterr().out) == removed
 
 
 @pytest.fixture
