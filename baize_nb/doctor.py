@@ -141,17 +141,14 @@ def torch() -> Finding:
 
 
 def machine() -> Finding:
-    """Look at cores, memory and disk: is there room for what the current profile writes?"""
-    from .finetune import memory
+    """Look at cores, memory and disk: is there room for the embedded model and for what the notebooks write?"""
+    from .finetune.memory import memory_gib
 
-    disk = min(shutil.disk_usage(folder).free for folder in (models.cache(), common.runs()))
-    room = f"{memory.total_gib():.0f} GiB, {memory.free_gib():.1f} of them free; {disk / 2**30:.1f} GiB of disk"
-    wanted, remedy = memory.needs(profiles.current(), speed=1).disk, ""
-    if wanted > disk:
-        remedy = (
-            f"Free {wanted / 2**30:.1f} GiB on the disks where your user cache and the runs lie; "
-            "BAIZE_RUNS can name a folder on another one."
-        )
+    total, free = memory_gib()
+    disk = min(shutil.disk_usage(folder).free for folder in (models.cache(), common.runs())) / 2**30
+    room, remedy = f"{total:.0f} GiB, {free:.1f} of them free; {disk:.1f} GiB of disk", ""
+    if disk < 2:
+        remedy = "Free 2 GiB on the disks of your user cache and of the runs; BAIZE_RUNS can name a folder elsewhere."
     return Finding(f"{os.cpu_count()} cores, {platform.machine()}; {room}", remedy)
 
 
@@ -160,15 +157,11 @@ def training() -> Finding:
     from .finetune import memory
 
     profile, remedy = profiles.current(), ""
-    wanted = memory.needs(profile)
-    if wanted.place == "GPU" and not memory.gpu_bytes():
-        remedy = "It wants a GPU, and none is seen here: use BAIZE_PROFILE=laptop, or a machine with an NVIDIA GPU."
-    else:
-        try:
-            memory.check_memory(profile, [])
-        except CourseError as error:
-            remedy = str(error)
-    return Finding(f"profile {profile.name}: {wanted}", remedy)
+    try:
+        memory.check_memory(profile)
+    except CourseError as error:
+        remedy = f"{error} Or use BAIZE_PROFILE=laptop."
+    return Finding(f"profile {profile.name}: {memory.needs(profile)}", remedy)
 
 
 def folders() -> Finding | None:

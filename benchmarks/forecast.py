@@ -48,7 +48,7 @@ def main():
     print("|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     for name, (number, _) in SETTINGS.items():
         profile, train, _ = given(name)
-        speed = memory.matmul_speed(memory.shapes("embedded"))  # just before: a machine's speed wanders
+        speed = memory.matmul_speed()  # just before: a machine's speed wanders
         needs = finetune.needs(profile, train, speed)
         run = subprocess.run([sys.executable, __file__, "--job", name], capture_output=True, text=True)
         if run.returncode:

@@ -7,7 +7,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from disks import disk_full_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from smalltalk import chat
@@ -26,7 +25,7 @@ CONVERSATIONS = [
     chat("What is rain?", "Water that falls from clouds.", "And snow?", "The same, frozen.\n\n- cold\n- white", "Why?"),
     chat("Is [|AI|] a marker, and [\\|Human|]?", "[|Human|] is one: 'so' \"they\" say {{ it }}.", "é 🙂 <b>?"),
 ]
-QUESTIONS = [d.messages[0]["content"] for d in corpus.read(common.DATA / "corpus" / "heldout.jsonl")][:10]
+QUESTIONS = [d.messages[0]["content"] for d in corpus.read(common.DATA / "corpus" / "heldout.jsonl")][:6]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +87,6 @@ def says_the_same(engine, model, tokenizer, ids):
     return scores.argmax(-1).tolist() == theirs
 
 
-# The transformers folder
-
-
 def test_merged_is_base_plus_adapter(plain, base, tokenizer):
     ids = finetune.encode_prompt(CONVERSATIONS[1], tokenizer)
     together = logits(models.load(adapter=ADAPTER)[0], ids)
@@ -98,27 +94,28 @@ def test_merged_is_base_plus_adapter(plain, base, tokenizer):
     assert (logits(base[0], ids) - together).abs().max() > 1  # else the adapter was not in it
 
 
-def test_merged_folder_is_plain_and_names_nobodys_machine(merged, plain):
+def test_merged_folder_is_plain_and_names_nobodys_machine(merged):
     names = {file.name for file in merged.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.startswith("adapter") or name.endswith((".bin", ".pt", ".py"))]
     texts = [file.read_text() for file in merged.glob("*.json") if file.name != "tokenizer.json"]
     texts.append(common.manifest_path(merged).read_text())
     assert str(models.cache()) not in "".join(texts) and str(merged.parent) not in "".join(texts)
-    assert type(plain[0]).__name__ == "LlamaForCausalLM"
     assert json.loads(texts[-1])["sources"][0]["sha256"] == common.sha256(ADAPTER / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("messages", CONVERSATIONS)
-def test_the_merged_tokenizer_and_llama_cpp_write_and_cut_the_prompt_as_training_did(plain, engine, messages):
+def test_the_merged_tokenizer_and_llama_cpp_write_and_cut_the_prompt_as_training_did(plain, engine):
     tokenizer = plain[1]
-    expected, ids = transcript.prompt(messages, eos=tokenizer.eos_token), finetune.encode_prompt(messages, tokenizer)
-    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == expected
-    assert tokenizer(expected).input_ids == ids
-    dialogue = [*messages, {"role": "assistant", "content": "So."}]
-    assert tokenizer.apply_chat_template(dialogue, tokenize=False) == transcript.render(dialogue, tokenizer.eos_token)
-    assert ask(engine, "/apply-template", messages=messages)["prompt"] == expected
-    assert ask(engine, "/tokenize", content=expected, parse_special=True, add_special=True)["tokens"] == ids
+    for messages in CONVERSATIONS:
+        expected = transcript.prompt(messages, eos=tokenizer.eos_token)
+        ids = finetune.encode_prompt(messages, tokenizer)
+        assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == expected
+        assert tokenizer(expected).input_ids == ids
+        dialogue = [*messages, {"role": "assistant", "content": "So."}]
+        whole = transcript.render(dialogue, tokenizer.eos_token)
+        assert tokenizer.apply_chat_template(dialogue, tokenize=False) == whole
+        assert ask(engine, "/apply-template", messages=messages)["prompt"] == expected
+        assert ask(engine, "/tokenize", content=expected, parse_special=True, add_special=True)["tokens"] == ids
 
 
 WORDS = st.lists(
@@ -137,14 +134,10 @@ def test_the_template_writes_any_text_as_transcript_does(texts, tokenizer):
     assert written == expected or any("[\\\\" in text for text in texts)
 
 
-def test_a_system_message_takes_the_preambles_place(tokenizer):
+def test_a_system_message_takes_the_preambles_place(plain):
     for guard, expected in (("Be kind.", "Be kind.\n[|Human|] Why?\n"), ("", "[|Human|] Why?\n")):
         messages = [{"role": "system", "content": guard}, *chat("Why?")]
-        written = tokenizer.apply_chat_template(messages, chat_template=chat_template(tokenizer), tokenize=False)
-        assert written == expected
-
-
-# The GGUF file
+        assert plain[1].apply_chat_template(messages, tokenize=False) == expected
 
 
 def test_the_same_first_words_from_transformers_and_llama_cpp_and_an_end(plain, engine, tokenizer):
@@ -156,7 +149,9 @@ def test_the_same_first_words_from_transformers_and_llama_cpp_and_an_end(plain, 
     assert choice["message"]["content"].strip() and tokenizer.eos_token not in choice["message"]["content"]
 
 
-def test_an_untuned_model_comes_out_as_the_embedded_file(source, folder):
+def test_an_untuned_model_comes_out_as_the_embedded_file_and_a_tuned_one_with_its_metadata(
+    source, folder, full, tokenizer
+):
     written = gguf.GGUFReader(finetune.export_gguf(None, out=folder / "bare.gguf", kind="F32"))
     ours = {tensor.name: tensor for tensor in written.tensors}
     assert set(ours) == {t.name for t in source.tensors}
@@ -164,16 +159,12 @@ def test_an_untuned_model_comes_out_as_the_embedded_file(source, folder):
         if tensor.name.startswith(("blk.0.", "blk.29.", "token_embd", "output")):
             weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             assert np.array_equal(ours[tensor.name].data, weights), tensor.name
-
-
-def test_metadata_and_tokenizer_are_the_embedded_files(source, full, tokenizer):
     ours, theirs = (
         {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
         for reader in (full[1], source)
     )
     changed = {"general.name", "general.finetune", "general.file_type", "tokenizer.chat_template"}
-    assert ours.keys() == theirs.keys()
-    assert {name for name in ours if ours[name] != theirs[name]} == changed
+    assert ours.keys() == theirs.keys() and {name for name in ours if ours[name] != theirs[name]} == changed
     assert ours["tokenizer.chat_template"] == chat_template(tokenizer)
 
 
@@ -210,39 +201,26 @@ def test_a_model_of_another_shape_says_the_same_words(source, folder, tokenizer)
         served.close()
 
 
-# What can go wrong
-
-
-def test_what_cannot_be_written_is_said_before_anything_is_written(tmp_path, source, tokenizer, small_base):
+def test_another_stop_token_and_another_shape_are_written_and_what_is_no_llama_is_not(tmp_path, source, small_base):
+    raw = models.load_tokenizer(small_base)  # a base that was never taught to chat
+    raw.eos_token = raw.pad_token = "<|endoftext|>"
+    export.write_gguf(small_llama(), raw, source, tmp_path / "x.gguf", "F32")
+    fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
+    for part in ("eos", "padding"):
+        assert fields[f"tokenizer.ggml.{part}_token_id"].contents() == raw.eos_token_id != 2
+    (tmp_path / "x.gguf").unlink()
+    tokenizer = models.load_tokenizer()
     rope = {"rope_parameters": {"rope_type": "linear", "factor": 2.0}}
     for changes in ({"head_dim": 8}, {"attention_bias": True}, rope):
-        with pytest.raises(CourseError, match=r"no plain LLaMA.*convert_hf_to_gguf\.py"):
+        with pytest.raises(CourseError, match=r"no plain LLaMA.*finetune\.merge.*convert_hf_to_gguf\.py"):
             export.write_gguf(small_llama(**changes), tokenizer, source, tmp_path / "x.gguf", "F32")
     with pytest.raises(CourseError, match=r"Q4_K.*F32, Q8_0"):
         finetune.export_gguf(ADAPTER, out=tmp_path / "x.gguf", kind="Q4_K")
     with pytest.raises(CourseError, match="holds no LoRA adapter"):
         finetune.merge(tmp_path / "nothing", out=tmp_path / "out")
-    for dtype in ("int8", "int4"):
-        with pytest.raises(CourseError, match="can't be merged without losing the update"):
-            finetune.merge(ADAPTER, small_base, tmp_path / "out", dtype)
+    with pytest.raises(CourseError, match="can't be merged without losing the update"):
+        finetune.merge(ADAPTER, small_base, tmp_path / "out", "int4")
+    tokenizer.add_tokens(["<|brand-new|>"])
+    with pytest.raises(CourseError, match="with the tokenizer of"):
+        export.write_gguf(small_llama(), tokenizer, source, tmp_path / "x.gguf", "F32")
     assert not list(tmp_path.iterdir())
-    other = models.load_tokenizer()
-    other.add_tokens(["<|brand-new|>"])
-    other.save_pretrained(tmp_path / "other")
-    with pytest.raises(CourseError, match=r"another tokenizer.*finetune\.merge.*convert_hf_to_gguf\.py"):
-        finetune.export_gguf(ADAPTER, base=str(tmp_path / "other"), out=tmp_path / "x.gguf")
-    assert not list(tmp_path.glob("*.gguf"))
-
-
-def test_a_full_disk_leaves_what_was_there(tmp_path, base, source):
-    folder, file = tmp_path / "merged", tmp_path / "model.gguf"
-    folder.mkdir()
-    for old in (folder / "old", file):
-        old.write_text("still here")
-    with disk_full_after(1_000_000):
-        with pytest.raises(CourseError, match=r"Could not write the model.*Free some space"):
-            finetune.merge(ADAPTER, out=folder)
-        with pytest.raises(CourseError, match=r"Could not write.*Free some space"):
-            export.write_gguf(*base, source, file, "F32")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["merged", "model.gguf"]
-    assert (folder / "old").read_text() == file.read_text() == "still here"

@@ -1,4 +1,4 @@
-"""What a run will take (parameters, the paper's memory, a measured peak, what to change) and what the machine has."""
+"""What a run will take (parameters, the paper's memory, a measured peak) and what the machine has."""
 
 import subprocess
 import sys
@@ -10,11 +10,9 @@ import pytest
 
 from baize_nb import common, corpus, finetune, models, profiles
 from baize_nb.common import CourseError
-from baize_nb.corpus import Dialogue
 from baize_nb.finetune import memory
 
 LAPTOP = profiles.get("laptop")
-GPU_BYTES = memory.gpu_bytes
 PAPER = {"paper-7b": (6.7, 17.9, 26), "paper-13b": (13.0, 28.0, 25), "paper-30b": (32.5, 54.6, 42)}
 MEASURE = """
 import resource, sys
@@ -34,50 +32,28 @@ print(1024 * int(peak) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.fixture(autouse=True)
-def no_gpu(monkeypatch):
-    monkeypatch.setattr(memory, "gpu_bytes", lambda: 0)
+def taken(profile=LAPTOP, dialogues=(), **changes):
+    return finetune.needs(replace(profile, **changes), dialogues, speed=1e11)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_parameters_and_memory_are_those_of_the_paper(name):
     billions, millions, gigabytes = PAPER[name]
-    profile = profiles.get(name)
-    linear, embedding, lora = memory.shapes(profile.base).sizes(profile.targets, profile.rank)
-    assert (round((linear + embedding) / 1e9, 1), round(lora / 1e6, 1)) == (billions, millions)
-    assert finetune.needs(profile).memory == pytest.approx(gigabytes * 1e9, rel=0.15)
+    found = taken(profiles.get(name), dtype="float32")
+    lora = found.parts["LoRA, its gradient and optimizer"] / 16
+    assert (round(found.parts["base model"] / 4e9, 1), round(lora / 1e6, 1)) == (billions, millions)
+    assert taken(profiles.get(name)).memory == pytest.approx(gigabytes * 1e9, rel=0.15)
 
 
-def test_parameters_are_those_of_the_model_and_shapes_come_from_a_folder_too(base, tmp_path):
-    model, (linear, embedding, lora) = base[0], memory.shapes("embedded").sizes(LAPTOP.targets, 8)
-    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
-    assert linear + embedding == sum(p.numel() for p in model.parameters()) - norms
+def test_parameters_are_those_of_the_model_and_shapes_come_from_a_folder_too(base):
+    model, parts = base[0], taken(rank=8).parts
+    numbers = sum(p.numel() for name, p in model.named_parameters() if "norm" not in name)
+    assert parts["base model"] == 4 * numbers
     found = [m for name, m in model.named_modules() if name.split(".")[-1] in LAPTOP.targets]
-    assert lora == sum(8 * (m.out_features + m.in_features) for m in found)
-    assert memory.shapes(str(models.embedded())) == memory.shapes("embedded")
-    (tmp_path / "config.json").write_text("{}")
-    for name, fault in (("some/hub-id", "are not known"), (str(tmp_path), "hidden_size")):
-        with pytest.raises(CourseError, match=fault):
-            memory.shapes(name)
-
-
-def test_every_profile_can_be_predicted_and_the_device_decides_where_it_runs(monkeypatch):
-    for profile in profiles.PROFILES.values():
-        found = finetune.needs(profile, speed=1e11)
-        assert found.memory == sum(found.parts.values()) > 1e9 and min(found.parts.values()) > 0 and found.disk > 1e8
-        assert (found.minutes is None) == (found.place == "GPU") == (profile.dtype in memory.GPU_ONLY)
-        assert ("of a GPU" in str(found)) == (found.place == "GPU")
-    large = replace(profiles.get("paper-7b"), dtype="bfloat16", micro_batch_size=1)
-    monkeypatch.setattr(memory, "free_gib", lambda: 4)
-    with pytest.raises(CourseError, match=r"and 4\.0 GiB are free"):
-        memory.check_memory(large, [])
-    with pytest.raises(CourseError, match=r"and 4\.0 GiB are free"):  # not let through for its dtype
-        memory.check_memory(replace(large, dtype="float16"), [])
-    monkeypatch.setattr(memory, "gpu_bytes", lambda: 80 * 2**30)
-    assert finetune.needs(large).place == "GPU"
-    memory.check_memory(large, [])
-    with pytest.raises(CourseError, match=r"and 80\.0 GiB are free.*micro_batch_size"):
-        memory.check_memory(replace(large, micro_batch_size=64), [])
+    assert parts["LoRA, its gradient and optimizer"] == 16 * 8 * sum(m.out_features + m.in_features for m in found)
+    assert taken(base=str(models.embedded())) == taken()
+    with pytest.raises(CourseError, match="are not known"):
+        taken(base="some/hub-id")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows counts a process's peak in another way")
@@ -86,106 +62,46 @@ def test_memory_is_what_a_real_run_takes_within_a_quarter(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(micro), str(limit), str(tmp_path / "adapter")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=200)
     assert ended.returncode == 0, ended.stderr
-    profile = replace(profiles.get("ci"), micro_batch_size=micro, max_length=limit)
-    assert finetune.needs(profile, speed=1e11).memory == pytest.approx(int(ended.stdout.split()[-1]), rel=0.25)
+    predicted = taken(profiles.get("ci"), micro_batch_size=micro, max_length=limit).memory
+    assert predicted == pytest.approx(int(ended.stdout.split()[-1]), rel=0.25)
 
 
-def test_memory_grows_with_what_it_should():
-    def taken(**changes):
-        return finetune.needs(replace(LAPTOP, **changes), speed=1e11).memory
-
-    usual = taken()
-    for changes in (
-        {"micro_batch_size": 4},
-        {"max_length": 1024},
-        {"rank": 64},
-        {"loss_on": "all"},
-        {"targets": (*LAPTOP.targets, "o_proj")},
-    ):
-        assert taken(**changes) > usual, changes
-    assert taken(dropout=0.0) < usual
-    paper = profiles.get("paper-7b")
-    assert finetune.needs(replace(paper, dtype="int4")).memory < finetune.needs(paper).memory - 3e9
-
-
-def test_tokens_are_estimated_from_the_text(tokenizer):
-    dialogues = corpus.read(common.DATA / "corpus/train.jsonl")
-    encoded = finetune.encode_all(dialogues, tokenizer, LAPTOP.max_length)
-    lengths, learned = memory._lengths(LAPTOP, dialogues)
-    assert sum(lengths) == pytest.approx(encoded.tokens, rel=0.1)
-    right = sum(label != finetune.IGNORE for row in encoded.rows for label in row["labels"]) / encoded.tokens
-    assert learned == pytest.approx(right, abs=0.06) and pytest.approx(right, abs=0.05) == memory.LEARNED
-
-
-def test_memory_and_minutes_grow_with_the_work():
-    def talks(words, number=4):
-        said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "because " * words}]
-        return finetune.needs(LAPTOP, [Dialogue(id="d", messages=said)] * number, speed=1e11)
-
-    usual, short, long = finetune.needs(LAPTOP, speed=1e11), talks(20), talks(5000)
-    assert short.memory < long.memory and short.minutes < long.minutes and talks(60, 2000).minutes > usual.minutes
-    assert long.parts["kept for the gradient"] == usual.parts["kept for the gradient"]
+def test_memory_and_minutes_grow_with_what_they_should(tokenizer):
+    usual, paper = taken(), profiles.get("paper-7b")
+    assert usual.memory == sum(usual.parts.values()) and str(usual).startswith(f"{usual.memory / 1e9:.1f} GB of memory")
+    more = {"micro_batch_size": 4, "max_length": 1024, "rank": 64, "loss_on": "all"}
+    more["targets"] = (*LAPTOP.targets, "o_proj")
+    for name, value in more.items():
+        assert taken(**{name: value}).memory > usual.memory, name
+    assert taken(paper, dtype="int4").memory < taken(paper).memory - 3e9
     assert finetune.needs(LAPTOP, speed=2e11).minutes == pytest.approx(usual.minutes / 2)
-    twice = finetune.needs(replace(LAPTOP, epochs=2), speed=1e11).minutes
-    assert 1.5 * usual.minutes < twice < 2 * usual.minutes and finetune.needs(LAPTOP).minutes > 0
+    assert 1.5 * usual.minutes < taken(epochs=2).minutes < 2 * usual.minutes and finetune.needs(LAPTOP).minutes > 0
+    # The corpus's own lengths are estimated from its text.
+    dialogues = corpus.read(common.DATA / "corpus/train.jsonl")
+    rows = finetune.encode_all(dialogues, tokenizer, LAPTOP.max_length).rows
+    lengths = [len(row["input_ids"]) for row in rows]
+    same = taken(seeds=len(rows) + LAPTOP.heldout, max_length=2 * round(sum(lengths) / len(rows)))
+    found = taken(dialogues=dialogues)
+    assert found.minutes == pytest.approx(same.minutes, rel=0.1) and found.memory < usual.memory
 
 
 def test_predicting_loads_no_torch():
-    code = (
-        "import sys; from baize_nb import finetune; finetune.needs(); print({'torch', 'transformers'} & {*sys.modules})"
-    )
+    code = "import sys; from baize_nb import finetune, profiles; finetune.needs(profiles.current())"
+    code += "; print({'torch', 'transformers'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-def test_disk_holds_the_checkpoints_of_a_real_run():
-    """An adapter and its optimizer's state, which is twice as large, in the sizes that files have."""
-    shipped = (common.DATA / "adapter/adapter_model.safetensors").stat().st_size
-    own = replace(LAPTOP, base=str(models.embedded()))
-    assert finetune.needs(own, speed=1e11).disk == pytest.approx(7 * shipped, rel=0.02)
-    files = sum(file.stat().st_size for file in [models.gguf(), models.embedded() / "model.safetensors"])
-    assert finetune.needs(LAPTOP, speed=1e11).disk == pytest.approx(7 * shipped + files, rel=0.02)
-
-
-def test_the_first_setting_to_change_is_the_micro_batch_the_last_one_four_bits():
-    usual = finetune.needs(LAPTOP, speed=1e11).memory
-    assert memory.smaller_settings(LAPTOP, usual) == {}
-    assert memory.smaller_settings(LAPTOP, usual - 1) == {"micro_batch_size": 1}
-    less = finetune.needs(replace(LAPTOP, micro_batch_size=1), speed=1e11).memory - 1
-    assert memory.smaller_settings(LAPTOP, less) == {"micro_batch_size": 1, "max_length": 256}
-    assert memory.smaller_settings(LAPTOP, 1e9) is None
-    found = memory.smaller_settings(profiles.get("paper-30b"), 24e9)
-    assert list(found) == ["micro_batch_size", "max_length", "dtype"] and found["dtype"] == "int4"
-
-
-def test_too_little_memory_names_the_setting_to_change(monkeypatch):
-    profile = replace(LAPTOP, micro_batch_size=8)
-    most, least = finetune.needs(profile, speed=1), finetune.needs(replace(profile, micro_batch_size=1), speed=1)
-    between = (most.memory + least.memory) / 2 - most.parts["program"]
-    monkeypatch.setattr(memory, "free_gib", lambda: between / memory.GIB)
-    with pytest.raises(CourseError, match=r"or set micro_batch_size to [124] in the profile"):
-        memory.check_memory(profile, [])
-    memory.check_memory(replace(profile, micro_batch_size=1), [])
-    memory.check_memory(replace(profile, base="some/unknown-model"), [])
-    memory.check_memory(replace(profile, base="some/unknown-model"), [])
-    monkeypatch.setattr(memory, "free_gib", lambda: 1.5 * (least.memory - least.parts["program"]) / memory.GIB)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each has half of it
-    with pytest.raises(CourseError, match="GiB are free"):
-        memory.check_memory(replace(profile, micro_batch_size=1), [])
-
-
-# --- what the machine has
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a program that is a script")
-@pytest.mark.parametrize(("says", "is_"), [("16384\n81920", 2**34), ("", 0), ("No devices were found", 0)])
-def test_memory_of_a_gpu_is_what_its_driver_says(tmp_path, monkeypatch, says, is_):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!{sys.executable}\nprint({says!r})\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert GPU_BYTES.__wrapped__() == is_
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert GPU_BYTES.__wrapped__() == 0
+def test_too_little_memory_names_what_to_change(monkeypatch):
+    needed = taken().memory - memory.PROGRAM
+    for share, processes, fits in ((1.01, 1, True), (0.99, 1, False), (1.5, 2, False)):
+        monkeypatch.setattr(memory, "memory_gib", lambda free=share * needed / memory.GIB: (64, free))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))  # each has a part of it
+        memory.check_memory(replace(LAPTOP, base="some/unknown-model"))
+        if fits:
+            memory.check_memory(LAPTOP)
+            continue
+        with pytest.raises(CourseError, match=r"\d\.\d GiB are free: .* halve micro_batch_size"):
+            memory.check_memory(LAPTOP)
 
 
 @pytest.fixture
@@ -198,9 +114,7 @@ def machine(tmp_path, monkeypatch):
     return lambda idle: monkeypatch.setattr(psutil, "cpu_percent", lambda _: 100 * (1 - idle / 8))
 
 
-def test_busy_cores_are_left_alone_torch_and_the_container_limit_them_and_processes_share_them(
-    machine, tmp_path, monkeypatch
-):
+def test_busy_cores_are_left_alone_and_a_container_and_other_processes_limit_them(machine, tmp_path, monkeypatch):
     for idle, most, cores in ((8, 8, 4), (3.9, 8, 4), (2.2, 8, 2), (0, 8, 1), (8, 3, 3)):
         machine(idle)
         assert memory.free_cores(most) == cores
@@ -211,12 +125,12 @@ def test_busy_cores_are_left_alone_torch_and_the_container_limit_them_and_proces
     assert memory.free_cores(8) == 2
 
 
-def test_memory_is_that_of_the_container_where_it_has_less(machine, tmp_path, monkeypatch):
-    total, free = memory.total_gib(), memory.free_gib()
+def test_memory_is_that_of_the_container_where_it_has_less(machine, tmp_path):
+    total, free = memory.memory_gib()
     assert 0 < free < total
     half = {"max": f"{2**29}", "current": f"{2**29}", "stat": f"anon 5\ninactive_file {2**28}\n"}
     for name, text in half.items():
         (tmp_path / f"memory.{name}").write_text(text)
-    assert (memory.total_gib(), memory.free_gib()) == (0.5, 0.25)
+    assert memory.memory_gib() == (0.5, 0.25)
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.total_gib() == total
+    assert memory.memory_gib()[0] == total

@@ -1,5 +1,6 @@
 """Training: whole runs, interrupted and killed ones, two processes, bfloat16, and a dialogue learned by heart."""
 
+import io
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,35 +40,34 @@ def threads():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A whole run of four steps on the embedded model, what it warned, and what its `on_step` was given."""
-    out, seen = tmp_path_factory.mktemp("run") / "adapter", []
-    with warnings.catch_warnings(record=True) as warned:
+    """A whole run of four steps on the embedded model, what it warned and printed, and the steps of its `on_step`."""
+    out, seen, printed = tmp_path_factory.mktemp("run") / "adapter", [], io.StringIO()
+    with warnings.catch_warnings(record=True) as warned, redirect_stdout(printed):
         warnings.simplefilter("always")
-        run = finetune.train(DIALOGUES, DIALOGUES[:2], out=out, profile=TWO_EPOCHS, on_step=seen.append)
-    return run, warned, seen
+        looking = {"on_step": lambda run: seen.append(run.step)}
+        run = finetune.train(DIALOGUES, DIALOGUES[:2], out=out, profile=TWO_EPOCHS, **looking)
+    return run, warned, printed.getvalue(), seen
 
 
-def test_a_run_says_what_happened_while_it_goes_on_and_is_quiet(trained):
-    run, warned, seen = trained
-    assert run.steps == 4 and [step for step, _ in run.history] == [1, 2, 3, 4]
-    assert [step for step, _ in run.heldout] == [0, 2, 4]
-    assert (run.loss_before, run.loss_after) == (run.heldout[0][1], run.heldout[-1][1])
-    assert run.loss_after < run.loss_before
-    assert run.tokens == 2 * finetune.encode_all(DIALOGUES, models.load_tokenizer(), 96).tokens
-    assert [s.step for s in seen] == [0, 1, 2, 2, 3, 4, 4] and {s.steps for s in seen} == {4}
-    assert seen[0].speed is None and all(s.speed > 0 and s.left >= 0 for s in seen[1:])
-    assert (seen[-1].history, seen[-1].heldout, seen[-1].left) == (run.history, run.heldout, 0)
+def test_a_run_says_what_happened_while_it_goes_on_and_is_quiet(trained, base):
+    (run, warned, printed, seen), (model, tokenizer) = trained, base
+    assert (run.step, run.steps) == (4, 4) and [step for step, _ in run.history] == [1, 2, 3, 4]
+    assert [step for step, _ in run.heldout] == [0, 2, 4] and seen == [0, 1, 2, 2, 3, 4, 4]
+    rows = finetune.encode_all(DIALOGUES, tokenizer, 96).rows
+    assert run.tokens == 2 * sum(len(row["input_ids"]) for row in rows)
     assert [str(w.message) for w in warned if issubclass(w.category, FutureWarning | UserWarning)] == []
-
-
-def test_recorded_losses_are_those_of_base_and_adapter(trained, base):
-    run, (model, tokenizer) = trained[0], base
+    steps = [line for line in printed.splitlines() if line.startswith("step")]
+    assert re.fullmatch(r"step   0 of 4 · held-out loss \d+\.\d{3}", steps[0]) and len(steps) == 7
+    assert re.fullmatch(r"step   4 of 4 · training loss \d+\.\d{3} · 0 s left", steps[-2])
+    # The losses that it recorded are those of base and adapter.
+    assert (run.loss_before, run.loss_after) == (run.heldout[0][1], run.heldout[-1][1])
     assert finetune.heldout_loss(model, DIALOGUES[:2], tokenizer, 96) == pytest.approx(run.loss_before, abs=1e-4)
     tuned, _ = models.load(adapter=run.adapter)
     assert finetune.heldout_loss(tuned, DIALOGUES[:2], tokenizer, 96) == pytest.approx(run.loss_after, abs=1e-4)
+    assert run.loss_after < run.loss_before
 
 
-def test_files_say_how_it_was_made_and_name_no_path_of_this_machine(trained, tmp_path):
+def test_files_say_how_it_was_made_and_name_no_path_of_this_machine(trained):
     run = trained[0]
     assert sorted(p.name for p in run.adapter.iterdir()) == ["adapter_config.json", training.WEIGHTS]
     assert sorted(p.name for p in run.adapter.parent.iterdir()) == ["adapter", "adapter.manifest.json"]
@@ -77,7 +78,6 @@ def test_files_say_how_it_was_made_and_name_no_path_of_this_machine(trained, tmp
     notes = json.loads(manifest)
     assert notes["settings"]["learning_rate"] == TWO_EPOCHS.learning_rate and notes["run"]["threads"] == run.threads > 0
     assert notes["data"]["train"]["dialogues"] == 4
-    assert (models.base_name(str(tmp_path)), models.base_name("some/hub-id")) == (tmp_path.name, "some/hub-id")
 
 
 def test_same_recipe_is_not_trained_twice_and_another_one_is_not_taken_for_it(trained, monkeypatch, capsys):
@@ -85,33 +85,13 @@ def test_same_recipe_is_not_trained_twice_and_another_one_is_not_taken_for_it(tr
     monkeypatch.setattr(models, "load", lambda *a, **k: pytest.fail("it trains again"))
     assert finetune.train(DIALOGUES, DIALOGUES[:2], out=run.adapter, profile=TWO_EPOCHS) == run
     assert "Already trained" in capsys.readouterr().out
-    other = [*DIALOGUES[:3], dialogue("What do bees eat?", "Nectar.")]
-    whole = manifest.read_text()
-    for data, profile, text in (
-        (other, TWO_EPOCHS, whole),
-        (DIALOGUES, replace(TWO_EPOCHS, rank=4), whole),
-        (DIALOGUES, TWO_EPOCHS, whole[:-50]),
-    ):
-        manifest.write_text(text)
+    shipped = training.finished(common.DATA / "adapter", {"base": "embedded"})  # by an earlier version
+    assert shipped.loss_after < shipped.loss_before and shipped.dtype == "float32"
+    for data, profile in ((DIALOGUES[:3], TWO_EPOCHS), (DIALOGUES, replace(TWO_EPOCHS, rank=4))):
         assert training.finished(run.adapter, training.recipe(data, DIALOGUES[:2], "embedded", profile)) is None
-    manifest.write_text(whole)
-
-
-def lines(small_base, out, capsys):
-    finetune.train(DIALOGUES, DIALOGUES[:1], small_base, out, replace(TINY, batch_size=4))
-    return capsys.readouterr()
-
-
-def test_lines_say_loss_speed_and_time_left_and_a_terminal_gets_a_bar(small_base, tmp_path, capsys, monkeypatch):
-    said = lines(small_base, tmp_path / "lines", capsys)
-    steps = [line for line in said.out.splitlines() if line.startswith("step")]
-    assert re.fullmatch(r"step   0 of 1 · held-out loss \d+\.\d{3} · 0 s", steps[0])
-    rest = r" of 1 · training loss \d+\.\d{3} · \d+ s · \d+ tokens/s · 0 s left"
-    assert re.fullmatch("step   1" + rest, steps[1]) and len(steps) == 3 and "step" not in said.err
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    said = lines(small_base, tmp_path / "bar", capsys)
-    assert "step   0 of 1 · held-out loss" in said.out and "training loss" not in said.out
-    assert "1/1" in said.err and re.search(r"loss \d+\.\d{3}, \d+ tokens/s", said.err)
+    wanted = training.recipe(DIALOGUES, DIALOGUES[:2], "embedded", TWO_EPOCHS)
+    manifest.write_text(manifest.read_text()[:-50])
+    assert training.finished(run.adapter, wanted) is None
 
 
 def interrupted(small_base, out, at, profile=TWO_EPOCHS):
@@ -121,8 +101,7 @@ def interrupted(small_base, out, at, profile=TWO_EPOCHS):
         if seen.history and seen.history[-1][0] == at:
             raise KeyboardInterrupt
 
-    kept = "start again" if at == 1 else "the last checkpoint is kept: run this again"
-    with pytest.raises(CourseError, match=f"Interrupted at step {at}; {kept}"):
+    with pytest.raises(CourseError, match=f"Interrupted at step {at}. Run this again"):
         finetune.train(DIALOGUES, DIALOGUES[:2], small_base, out, profile, on_step=stop)
     assert not out.exists()
     return out.with_name(out.name + ".checkpoints")
@@ -146,31 +125,33 @@ def test_interrupted_run_ends_with_the_same_bits_as_an_unbroken_one(unbroken, sm
     assert not checkpoints.exists()
 
 
-def test_checkpoints_of_other_settings_or_of_an_earlier_version_are_not_used(small_base, tmp_path, capsys):
-    """Those of the course's version of November 2026 are folders; they stay until there is a new one."""
+def test_a_checkpoint_of_the_version_before_is_gone_on_from_and_one_of_other_settings_is_not(
+    unbroken, small_base, tmp_path, capsys
+):
     out = tmp_path / "adapter"
-    checkpoints = interrupted(small_base, out, 2)
-    former = checkpoints / "checkpoint-5"
-    former.mkdir()
-    (former / "trainer_state.json").write_text('{"global_step": 5}')
+    checkpoint = interrupted(small_base, out, 3) / "checkpoint-2.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    state["seen"] |= {"speed": 12.5, "left": 3.0}  # as in November 2026
+    torch.save(state, checkpoint)
+    run = finetune.train(DIALOGUES, DIALOGUES[:2], small_base, out, TWO_EPOCHS)
+    assert (run.history, run.heldout) == (unbroken.history, unbroken.heldout)
+    checkpoints = interrupted(small_base, tmp_path / "other", 2)
     capsys.readouterr()
-    interrupted(small_base, out, 1, replace(TWO_EPOCHS, rank=4))
-    assert "starting anew" in capsys.readouterr().out and former.exists()
-    interrupted(small_base, out, 2, replace(TWO_EPOCHS, rank=4))
+    interrupted(small_base, tmp_path / "other", 2, replace(TWO_EPOCHS, rank=4))
+    assert "Going on from" not in capsys.readouterr().out
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-1.pt"]
 
 
-def test_training_in_bfloat16_teaches_the_same_and_goes_on_as_it_began(small_base, tmp_path, monkeypatch, capsys):
-    auto = replace(TWO_EPOCHS, dtype="auto", epochs=8)
-    runs = {}
-    for ratio, dtype in ((0.5, "float32"), (2.0, "bfloat16")):
+def test_training_in_bfloat16_goes_on_as_it_began(small_base, tmp_path, monkeypatch, capsys):
+    assert 0.001 < fast_lora.bfloat16_speedup(seconds=0.05) < 100  # it really computes
+    auto, runs = replace(TWO_EPOCHS, dtype="auto", epochs=8), {}
+    for ratio, dtype in ((1.1, "float32"), (1.3, "bfloat16")):  # it has to be worth it
         monkeypatch.setattr(fast_lora, "bfloat16_speedup", lambda found=ratio: found)
         runs[dtype] = finetune.train(DIALOGUES, DIALOGUES[:2], small_base, tmp_path / dtype, auto)
         assert runs[dtype].dtype == dtype
     half, exact = runs["bfloat16"], runs["float32"]
     assert half.loss_before == pytest.approx(exact.loss_before, abs=0.02)
-    assert exact.loss_before - exact.loss_after > 1
-    assert half.loss_after == pytest.approx(exact.loss_after, abs=0.05)
+    assert exact.loss_before - exact.loss_after > 1 and half.loss_after == pytest.approx(exact.loss_after, abs=0.05)
 
     interrupted(small_base, tmp_path / "broken", 5, auto)
     monkeypatch.setattr(fast_lora, "bfloat16_speedup", lambda: 0.5)  # another look would choose otherwise
@@ -182,69 +163,37 @@ def test_training_in_bfloat16_teaches_the_same_and_goes_on_as_it_began(small_bas
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(("ratio", "chosen"), [(0.2, "float32"), (1.1, "float32"), (1.3, "bfloat16")])
-def test_bfloat16_has_to_be_worth_it(ratio, chosen, monkeypatch, capsys):
-    assert 0.001 < fast_lora.bfloat16_speedup(seconds=0.05) < 100  # it really computes
-    monkeypatch.setattr(fast_lora, "bfloat16_speedup", lambda: ratio)
-    assert fast_lora.choose_dtype("auto") == chosen and chosen in capsys.readouterr().out
-    assert [fast_lora.choose_dtype(dtype) for dtype in ("float32", "float16", "int8")] == ["float32", "float16", "int8"]
+def test_what_spoils_a_run_is_said_and_leaves_no_adapter(small_base, tmp_path, monkeypatch):
+    def train(profile):
+        finetune.train(DIALOGUES, DIALOGUES[:1], small_base, tmp_path / "adapter", profile)
 
-
-# --- what stops a run
-
-
-def test_a_loss_that_is_no_number_stops_the_run(small_base, tmp_path):
-    wild = replace(TINY, learning_rate=1e30)
-    with pytest.raises(CourseError, match="Lower learning_rate"):
-        finetune.train(DIALOGUES, DIALOGUES[:1], small_base, tmp_path / "adapter", wild)
+    with pytest.raises(CourseError, match=r"loss at step \d+ is .* Lower learning_rate"):
+        train(replace(TINY, learning_rate=1e30))
+    with pytest.raises(CourseError, match="Change `targets`"):
+        train(replace(TINY, targets=("no_such_layer",)))
+    monkeypatch.setattr(memory, "memory_gib", lambda: (8, 0.0))
+    with pytest.raises(CourseError, match=r"GiB of memory and 0\.0 GiB are free"):
+        train(replace(TINY, dropout=0.5))
     assert not (tmp_path / "adapter").exists()
 
 
 def test_full_disk_is_said_and_leaves_what_was_there(small_base, tmp_path):
     out = tmp_path / "adapter"
+    out.mkdir()
+    (out / "old").write_text("still here")
     with disk_full_after(20_000), pytest.raises(CourseError, match=r"Could not write .*checkpoint-1\.pt"):
         finetune.train(DIALOGUES, DIALOGUES[:1], small_base, out, TINY)
     assert not list(tmp_path.glob("adapter.checkpoints/*"))
-    lora = finetune.add_lora(models.load(small_base)[0], replace(TINY, rank=64))
-    out.mkdir()
-    (out / "old").write_text("still here")
-    with disk_full_after(10_000), pytest.raises(CourseError, match="Free some space"):
-        training.save_adapter(lora, out, "embedded", training.whole_weights(lora))
+
+    def full(run):  # after the last checkpoint
+        if run.step == run.steps and run.heldout[-1][0] == run.step:
+            limits.enter_context(disk_full_after(6_000))
+
+    with ExitStack() as limits, pytest.raises(CourseError, match="Free some space"):
+        finetune.train(DIALOGUES, DIALOGUES[:1], small_base, out, TINY, on_step=full)
     assert [p.name for p in out.iterdir()] == ["old"]
-    training.save_adapter(lora, out, "embedded", training.whole_weights(lora))
-    assert not (out / "old").exists() and (out / training.WEIGHTS).stat().st_size > 100_000
-
-
-@pytest.fixture
-def check(small_base, tokenizer, tmp_path):
-    """A model with LoRA layers, and what is looked at before its first step."""
-    model = finetune.add_lora(models.load(small_base)[0], TINY)
-    rows = finetune.encode_all(DIALOGUES, tokenizer, 96).rows
-    longest = max(len(row["input_ids"]) for row in rows)
-    return model, longest, lambda: training.check_run(model, rows, 2, micro=2, out=tmp_path / "adapter")
-
-
-def test_what_would_spoil_a_run_is_found_before_its_first_step(check, monkeypatch):
-    model, longest, look = check
-    model.config.max_position_embeddings = longest
-    look()
-    model.config.max_position_embeddings = longest - 1
-    with pytest.raises(CourseError, match=f"has {longest} tokens, .* set max_length in the profile to {longest - 1}"):
-        look()
-    model.config.max_position_embeddings = longest
-    with monkeypatch.context() as patch, pytest.raises(CourseError, match=r"need 0\.00 GiB, and .* has 0\.00 GiB free"):
-        patch.setattr(training.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-        look()
-    next(p for name, p in model.named_parameters() if "down_proj.base_layer" in name).data[0, 0] = float("inf")
-    with pytest.raises(CourseError, match="The loss before the first step is nan"):
-        look()
-
-
-def test_too_little_memory_is_found_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "free_gib", lambda: 0.1)
-    with pytest.raises(CourseError, match=r"about \d+\.\d GiB of memory and 0\.1 GiB are free"):
-        finetune.train(DIALOGUES, DIALOGUES[:1], out=tmp_path / "adapter", profile=TINY)
-    assert list(tmp_path.iterdir()) == []
+    finetune.train(DIALOGUES, DIALOGUES[:1], small_base, out, TINY)
+    assert not (out / "old").exists() and (out / training.WEIGHTS).stat().st_size > 6_000
 
 
 def test_code_of_a_model_is_never_run():
@@ -261,9 +210,6 @@ def test_learns_one_dialogue_by_heart_and_stops(tmp_path):
     prompt = torch.tensor([finetune.encode_prompt(chat(texts[0]), tokenizer)])
     reply = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False)[0]
     assert tokenizer.decode(reply[prompt.shape[1] :]) == f" {texts[1]}{tokenizer.eos_token}"
-
-
-# --- from a terminal: killed, in two processes
 
 
 @pytest.fixture

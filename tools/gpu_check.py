@@ -36,7 +36,7 @@ def dtypes(gpu: bool, bitsandbytes: bool) -> list[str]:
     return plain + (packed if bitsandbytes else [])
 
 
-def train(dtype: str, out: Path, on_step=None) -> finetune.Run:
+def train(dtype: str, out: Path, on_step=lambda run: None) -> finetune.Run:
     """Train on twelve shipped dialogues, with four held out."""
     dialogues = corpus.read(common.DATA / "corpus" / "train.jsonl")
     profile = replace(PROFILE, dtype=dtype)
@@ -44,9 +44,9 @@ def train(dtype: str, out: Path, on_step=None) -> finetune.Run:
         return finetune.train(dialogues[:12], dialogues[12:16], out=out, profile=profile, on_step=on_step)
 
 
-def interrupt(seen) -> None:
-    """Break a training off after its first step. seen : training.Seen."""
-    if seen.step == 1:
+def interrupt(run) -> None:
+    """Break a training off after its first step."""
+    if run.step == 1:
         raise KeyboardInterrupt
 
 

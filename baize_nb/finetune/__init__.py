@@ -3,18 +3,11 @@
 import importlib
 
 from .memory import Needs, needs
-from .tokens import IGNORE, collate, encode, encode_all, encode_prompt, padding_share
+from .tokens import IGNORE, collate, encode, encode_all, encode_prompt
 
-_LATER = {
-    "Run": ".training",
-    "add_lora": ".training",
-    "export_gguf": ".export",
-    "heldout_loss": ".training",
-    "merge": ".export",
-    "train": ".training",
-    "write_model_card": "..cards",
-}
-__all__ = ["IGNORE", "Needs", "collate", "encode", "encode_all", "encode_prompt", "needs", "padding_share", *_LATER]
+_LATER = dict.fromkeys(("Run", "add_lora", "heldout_loss", "train"), ".training")
+_LATER |= {"export_gguf": ".export", "merge": ".export"}
+__all__ = ["IGNORE", "Needs", "collate", "encode", "encode_all", "encode_prompt", "needs", *_LATER]
 
 
 def __getattr__(name):

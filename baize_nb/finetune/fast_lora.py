@@ -1,20 +1,16 @@
 """LoRA's forward and backward pass in fewer steps than peft's, and whether bfloat16 makes it quicker still.
 
-The arithmetic is peft's, and so is the dropout, by other random numbers.
-On a processor, most of what LoRA costs is not its arithmetic. Dropout draws a random number for each number of the
-layer's input; here only the places that are dropped are drawn, one in twenty. peft makes three tensors as large as the
-layer's output and keeps two as large as its input for the backward pass; here the low-rank path is added onto the
-output in place, and what dropout left over is computed again when it is needed.
+The arithmetic is peft's, and so is the dropout, by other random numbers. peft draws one for each number of the layer's
+input; here only the places that are dropped are drawn, one in twenty. peft makes three tensors as large as the layer's
+output and keeps two as large as its input for the backward pass; here the low-rank path is added onto the output in
+place, and what dropout left over is computed again when it is needed.
 """
 
 import math
 import time
+from functools import partial
 
 import torch
-
-from . import memory
-
-BF16_MARGIN = 1.2  # bfloat16 keeps two to three digits of each number: that must be worth something
 
 
 class _Lora(torch.autograd.Function):
@@ -64,10 +60,7 @@ def _without(x, gone):
 
 
 def use_fast_lora(model):
-    """Give the model's LoRA layers the forward pass above, on a base in float32 or bfloat16 without bias; return it.
-
-    Others (a quantized base, one in float16) go on as peft wrote them.
-    """
+    """Give the model's LoRA layers the forward pass above, where their base is in float32 or bfloat16; return it."""
     from peft.tuners.lora.layer import Linear
 
     for layer in model.modules():
@@ -76,23 +69,18 @@ def use_fast_lora(model):
         base, trained = layer.base_layer, (layer.lora_A["default"].weight, layer.lora_B["default"].weight)
         plain = base.bias is None and base.weight.dtype in (torch.float32, torch.bfloat16)
         if plain and all(weight.dtype == torch.float32 for weight in trained):
-            layer.forward = _forward_of(layer)
+            layer.forward = partial(_forward, layer, layer.forward)
     return model
 
 
-def _forward_of(layer):
-    """A forward pass for one layer; outside of training, on a GPU, or within autocast, it is peft's own."""
-    theirs = layer.forward
-
-    def forward(x):
-        if not layer.training or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return theirs(x)
-        a, b, scale = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
-        p = getattr(layer.lora_dropout["default"], "p", 0.0)  # without dropout, peft puts an Identity there
-        y = _Lora.apply(x.reshape(-1, x.shape[-1]), layer.base_layer.weight, a, b, scale, p)
-        return y.view(*x.shape[:-1], -1)
-
-    return forward
+def _forward(layer, theirs, x):
+    """A layer's forward pass; outside of training, on a GPU, or within autocast, it is peft's own."""
+    if not layer.training or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return theirs(x)
+    a, b, scale = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]
+    p = getattr(layer.lora_dropout["default"], "p", 0.0)  # without dropout, peft puts an Identity there
+    y = _Lora.apply(x.reshape(-1, x.shape[-1]), layer.base_layer.weight, a, b, scale, p)
+    return y.view(*x.shape[:-1], -1)
 
 
 def choose_dtype(dtype: str) -> str:
@@ -100,28 +88,22 @@ def choose_dtype(dtype: str) -> str:
 
     Only newer processors multiply in bfloat16 (AVX512-BF16, AMX); the others take it apart, and are many times slower.
     """
-    if dtype != "auto":
-        return dtype
-    if torch.cuda.is_available():
-        return "float32"
+    if dtype != "auto" or torch.cuda.is_available():
+        return dtype.replace("auto", "float32")
     ratio = bfloat16_speedup()
-    chosen = "bfloat16" if ratio >= BF16_MARGIN else "float32"
+    chosen = "bfloat16" if ratio > 1.2 else "float32"  # it keeps two to three digits: that must be worth something
     print(f"dtype   {chosen}; on this processor bfloat16 is {ratio:.2g} times as fast as float32")
     return chosen
 
 
 def bfloat16_speedup(seconds: float = 0.8) -> float:
     """Try how many times as fast as in float32 a LoRA layer of the embedded model is forth and back in bfloat16."""
-    outputs, inputs = memory.shapes("embedded").matrices()["up_proj"]
-    a, b = torch.ones(8, inputs, requires_grad=True), torch.ones(outputs, 8, requires_grad=True)  # float32 in both
-    best, layers = {}, {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x, weight = torch.ones(256, inputs, dtype=dtype, requires_grad=True), torch.ones(outputs, inputs, dtype=dtype)
-        best[dtype], layers[dtype] = float("inf"), (x, weight, a, b)
-    end = time.perf_counter() + seconds
+    a, b = torch.ones(8, 576, requires_grad=True), torch.ones(1536, 8, requires_grad=True)  # float32 in both
+    end, best = time.perf_counter() + seconds, {torch.float32: math.inf, torch.bfloat16: math.inf}
     while time.perf_counter() < end:
-        for dtype, tensors in layers.items():  # in turn: whoever else is at work disturbs both
+        for dtype in best:  # in turn: whoever else is at work disturbs both
+            x, weight = torch.ones(256, 576, dtype=dtype, requires_grad=True), torch.ones(1536, 576, dtype=dtype)
             start = time.perf_counter()
-            _Lora.apply(*tensors, 2.0, 0.0).sum().backward()
+            _Lora.apply(x, weight, a, b, 2.0, 0.0).sum().backward()
             best[dtype] = min(best[dtype], time.perf_counter() - start)
     return best[torch.float32] / best[torch.bfloat16]

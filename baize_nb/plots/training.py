@@ -84,16 +84,15 @@ class LiveLoss:
     def __init__(self):
         self.handle = None
 
-    def __call__(self, seen):
-        """Draw what training has `Seen` so far. What stands there at the end is what the notebook keeps."""
+    def __call__(self, run):
+        """Draw a finetune `Run` so far. What stands there at the end is what the notebook keeps."""
+        if not run.heldout:
+            return
         from IPython.display import display
 
-        if not seen.heldout:
-            return
-        words = (
-            f"Loss up to step {seen.step} of {seen.steps}. Held-out loss, the thick line: {seen.heldout[-1][1]:.2f}."
-        )
-        shown = style.bundle(loss_curve(seen.history, seen.heldout), words)
+        loss = run.heldout[-1][1]
+        words = f"Loss up to step {run.step} of {run.steps}. Held-out loss, the thick line: {loss:.2f}."
+        shown = style.bundle(loss_curve(run.history, run.heldout), words)
         if self.handle is None:
             self.handle = display(shown, raw=True, display_id=True)
         else:
