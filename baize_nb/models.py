@@ -148,6 +148,7 @@ def load_tokenizer(base: str = "embedded"):
 
     folder = str(embedded()) if base == "embedded" else base
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.clean_up_tokenization_spaces = False  # it would take blanks away before . and , (BERT's custom)
     if base == "embedded":
         for part, token in json.loads((Path(folder) / "complete").read_text()).items():
             if getattr(tokenizer, f"{part}_token") != token:
