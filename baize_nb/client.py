@@ -410,7 +410,7 @@ class Asker:
                    parameters of the openai client too, {"extra_body": {…}}.
         Role markers are left: a prompt of ours has them, and a seed lost its own when it was put in there.
         """
-        messages = [m | {"content": transcript.escape(m["content"], markers=False)} for m in messages]
+        messages = [{"role": m["role"], "content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop, sampling)
 
     async def complete(

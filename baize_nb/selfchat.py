@@ -94,12 +94,13 @@ async def make_dialogue(asker, seed, settings, strategy):
     while True:
         try:
             answer, finish, *_ = await asker.chat(system + messages, settings.answer_tokens)
+            message = {"role": "assistant", "content": answer}
             if finish == "length":
-                answer = whole_sentences(answer)
+                message = _trimmed(message)
                 asker.usage["trimmed"] = asker.usage.get("trimmed", 0) + 1
-            if not answer or finish == "content_filter":
+            if not message["content"] or finish == "content_filter":
                 return messages[:-1], "empty" if finish == "stop" else finish
-            messages.append({"role": "assistant", "content": answer})
+            messages.append(message)
             if len(messages) == 2 * settings.max_turns:
                 return messages, "max_turns"
             said, finish, *_ = await ask(asker, seed, settings, system + messages)
@@ -115,7 +116,7 @@ async def make_dialogue(asker, seed, settings, strategy):
 
 
 async def ask_open_header(asker, seed, settings, messages):
-    """Return the human's next words by a prompt that ends in an opened user message; asker's Completion."""
+    """Return the human's next words by a prompt that ends in an opened user message."""
     form = asker.teacher.chat_format
     prompt = form.open_user_header(messages)
     return await asker.complete(prompt, settings.question_tokens, stop=[*form.stop, "\n\n"])
@@ -139,14 +140,14 @@ def transcript_messages(seed, settings):
 def read_transcript(text, finish, settings):
     """Return (messages, end) of a teacher's transcript, one request for the whole dialogue: Baize's first version.
 
-    An answer that hit the token limit is cut back to its last whole sentence, or left out with its question.
+    An answer that hit the token limit is trimmed, or left out with its question.
     end : `finish`, why the teacher stopped, and what the parser cut off.
     """
     parsed = transcript.parse(text)
     messages = [dict(message) for message in parsed.messages]
     said = text.replace("\r\n", "\n").replace("\r", "\n").rstrip()  # as the parser reads it
     if finish == "length" and messages and said.endswith(messages[-1]["content"]):
-        messages[-1]["content"] = whole_sentences(messages[-1]["content"])
+        messages[-1] = _trimmed(messages[-1])
         if not messages[-1]["content"]:
             messages = messages[:-2]
     return messages[: 2 * settings.max_turns], f"{finish}; {parsed.reason}" if parsed.reason else finish
@@ -178,6 +179,11 @@ def _filled(wording, seed, settings, **parts):
     parts |= {"seed": transcript.escape(seed.text), "max_turns": str(settings.max_turns)}
     gaps = re.compile("|".join(re.escape(f"{{{name}}}") for name in parts))
     return gaps.sub(lambda gap: parts[gap.group()[1:-1]], settings.in_language(wording))
+
+
+def _trimmed(message):
+    """An answer that was cut off, up to its last whole sentence. It says so: its end is not one to be learned."""
+    return message | {"content": whole_sentences(message["content"]), "trimmed": True}
 
 
 _SENTENCE_END = re.compile(r"""(?<![0-9])[.!?]["')\]*`]*(?=\s|$)|[。！？]["'」』）]*|```(?=\s*$)""")
@@ -358,13 +364,9 @@ async def collect(
 ) -> Report:
     """Make one dialogue per seed and append each to `path` as soon as it is finished.
 
-    Run it again after any stop (interrupt, kill, full disk, spent budget): seeds that are done are skipped, a dialogue
-    that was cut off goes on with its next request, nothing that was answered is asked again.
+    Run it again after any stop: what is done is skipped, and nothing that was answered is asked again.
     A seed that gives no dialogue is recorded in `failed.jsonl` beside the corpus; `retry` takes those up.
-
-    strategy : "open-header", "two-role", "transcript", or "auto" (see `choose`).
-    budget : never exceeded. concurrency : dialogues under way at the same time.
-    Raises CourseError: wrong key, endpoint down, other settings than the file was begun with, disk full.
+    strategy : see `choose`. budget : never exceeded. concurrency : dialogues under way at the same time.
     """
     settings, budget, path = settings or Settings(), budget or Budget(), Path(path)
     strategy, seeds = choose(strategy, teacher), once_each(seeds).values()
