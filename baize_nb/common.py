@@ -100,9 +100,6 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---- reading ----
-
-
 def read_jsonl(path, make=dict, what="JSON object"):
     """Yield make(object) for each line of a JSONL file that is not blank.
 
@@ -153,11 +150,6 @@ def read_text(path: str | Path, encoding: str | None = None) -> str:
 
 
 _SIGNS = "–—‘’‚“”„…€£°§©®«»¿¡·\xa0"  # those of cp1252 that people write
-
-
-# ---- writing: whole or not at all ----
-
-
 _FREE = "Free some space or set BAIZE_RUNS to another disk, and try again."
 
 
@@ -185,6 +177,8 @@ def atomic_write(path, what="", then=_FREE, fault=OSError):
         reason = getattr(error, "strerror", None) or error
         raise CourseError(f"Could not write {where} ({reason}); what was there before is unchanged. {then}") from error
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         if temporary.is_file():
             temporary.unlink()
         for folder in (temporary, old):
@@ -246,9 +240,6 @@ def read_manifest(artifact) -> dict:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-# ---- writing: line by line ----
 
 
 class Journal:

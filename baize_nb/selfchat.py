@@ -281,7 +281,7 @@ class Report:
     made: int = 0  # dialogues added
     kept: int = 0  # dialogues that were there before
     failed: int = 0  # lines added to `failed.jsonl`
-    usage: dict = field(default_factory=Counter)  # tokens and requests of what was added
+    usage: dict = field(default_factory=dict)  # tokens and requests of what was added
     seconds: float | None = None
     usd: float | None = None  # what the whole file has cost so far; None: price unknown
     stopped: str = ""  # why the run ended before the last seed (a spent budget)
@@ -290,7 +290,8 @@ class Report:
     def count(self, what, usage):
         """One more of `what` ("made" or "failed"), which cost `usage`."""
         setattr(self, what, getattr(self, what) + 1)
-        self.usage.update(usage)
+        for key, value in usage.items():
+            self.usage[key] = self.usage.get(key, 0) + value
 
     def __str__(self):
         text = f"{common.show(self.path)}: {self.made} dialogues made, {self.kept} kept from before, {self.failed} "
