@@ -119,27 +119,18 @@ def test_notebook_follows_the_template(path):
     assert not complaints, "\n".join(f"{path.name}, cell {i}: {said}" for i, said in complaints)
 
 
-PICTURE = f'<img src="data:image/png;base64,sk-{"a" * 30}">'
 BAD = [  # (rule, what in notebook 01 is replaced, by what, or an output that is added there; the complaint)
     (opening, r"\n\nAt the end", "\nAt the end", "one sentence"),
-    (opening, "# 01 · ", "", "begin with"),
     (table, "Needs", "Wants", "lacks the row `| **Needs**"),
-    (table, r"(Objectives\*\* \|) .+ \|", r"\1 see · try |", "three to five"),
     (table, r"(Minutes\*\* \|) .+ \|", r"\1 a while |", "how many minutes"),
     (set_up, "import sys", "%pip install torch", "# Set-up: on Colab"),
-    (set_up, r"doctor\.settings", "print", "from baize_nb import doctor"),
     (exercises, "## Your turn", "## Tasks", "add the section"),
-    (exercises, r"\*\*Exercise 3", "**Exercise 5", "found [1, 2, 5"),
     (exercises, r"check\.\w+\(.+;", "", "exercise 1 needs a stub"),
     (closing, "## Where it breaks", "## Limits", "it ends with"),
-    (alt_text, "## What a seed is", PICTURE, "without alt text"),
     (alt_text, "quora = ", {"text/html": '<img alt="" src="x.png">'}, "without alt text"),
     (alt_text, "quora = ", {"image/png": "aGk="}, "bare picture"),
-    (alt_text, "## What a seed is", "![](images/x.png)", "between the brackets"),
-    (quiet, "quora = ", f"key = 'sk-{'a1' * 12}'", "looks like a key"),
     (quiet, "quora = ", {"text/plain": "hf_" + "aB1" * 10}, "looks like a key"),
     (quiet, "quora = ", {"text/plain": "x.py:1: FutureWarning: soon"}, "printed a warning"),
-    (magics, "quora = ", "%matplotlib inline", "a magic"),
     (magics, "quora = ", "!ls ", "a shell escape"),
 ]
 
@@ -153,4 +144,3 @@ def test_each_rule_can_fail(rule, old, new, said):
     else:
         cell.source = re.sub(old, new, cell.source, count=1)
     assert [said in complaint for _, complaint in rule(notebook)] == [True]
-    assert new != PICTURE or not list(quiet(notebook)), "the letters of a picture are no key"
