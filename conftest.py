@@ -1,13 +1,32 @@
-"""Tests and notebooks in one run, in two processes: what stays together, and what notebooks find around them."""
+"""Tests and notebooks in one run, in two processes: what stays together, and what they find around them."""
 
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 
 import pytest
 
-FOREIGN = ("OPENAI_API_KEY", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL", "MPLBACKEND")
+FOREIGN = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL", "MPLBACKEND")
 FOLDERS = {}  # {group of notebooks: its folder of runs}
+
+
+@contextmanager
+def surroundings(folder, **more):
+    """Profile ci, a folder of runs of its own; no key, no teacher, no model hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOREIGN:
+            patch.delenv(name, raising=False)
+        for name, value in {"BAIZE_PROFILE": "ci", "HF_HUB_OFFLINE": "1", "BAIZE_RUNS": str(folder), **more}.items():
+            patch.setenv(name, value)
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runs(tmp_path_factory):
+    """The folder that BAIZE_RUNS names for all tests; artifacts go to its subfolder `ci`."""
+    with surroundings(tmp_path_factory.mktemp("runs"), MPLBACKEND="agg") as folder:
+        yield folder
 
 
 def group(nodeid):
@@ -33,16 +52,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Start a notebook's kernel in profile ci, with a fresh folder, without a key, a teacher or a model hub."""
+    """Start the kernel of a notebook in these surroundings."""
     if item.path.suffix != ".ipynb":
         return (yield)
     if (notebooks := group(item.nodeid)) not in FOLDERS:
         FOLDERS[notebooks] = tempfile.mkdtemp(prefix="runs-")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
-            patch.delenv(name, raising=False)
-        for name, value in {"BAIZE_PROFILE": "ci", "HF_HUB_OFFLINE": "1", "BAIZE_RUNS": FOLDERS[notebooks]}.items():
-            patch.setenv(name, value)
+    with surroundings(FOLDERS[notebooks]):
         return (yield)
 
 

@@ -1,28 +1,11 @@
-"""Every test runs in profile `ci`, writes to a folder of its own, and knows no key, no teacher and no model hub."""
+"""Models that several files of tests share."""
 
 import signal
 
 import pytest
 
-FOREIGN = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
-
-
 # A shell that starts this in the background has Ctrl-C ignored, for us and for every process that we start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def runs(tmp_path_factory):
-    """The folder that BAIZE_RUNS names for the whole session; artifacts go to its subfolder `ci`."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
-            patch.delenv(name, raising=False)
-        patch.setenv("BAIZE_PROFILE", "ci")
-        patch.setenv("BAIZE_RUNS", str(folder))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("MPLBACKEND", "agg")
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,6 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site):
             assert target.exists(), f"{path.name}: {link}"
             if anchor and target in site and path.stem != "genindex":
                 assert anchor in site[target].names, f"{path.name}: {link} names no heading"
-
-
-def test_outputs_and_figures_are_shown(site):
     notebook = next(path for path in site if path.stem == "04_lora_finetuning")
     text = notebook.read_text(encoding="utf-8")
-    assert text.count('class="cell_output') > 15 and "data:image/png" in text
+    assert text.count('class="cell_output') > 15 and "data:image/png" in text, "outputs and figures are shown"

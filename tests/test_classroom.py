@@ -11,10 +11,11 @@ import subprocess
 import sys
 from collections import Counter
 
+import httpx2
 import openai
 import pytest
-from accounts import Account, Accounts, Closed, FairQueue, OverBudget, files
-from classroom import MOST_TOKENS, Refusal, Room, Upstream, read_completion
+from accounts import Account, Accounts, Closed, FairQueue, OverBudget, files, read_keys
+from classroom import MOST_TOKENS, Room, Upstream
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import selfchat, teacher
@@ -36,28 +37,24 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
 
 
-@contextlib.asynccontextmanager
-async def room(model, students=2, tokens=100_000, places=8):
-    """(Room, address, keys) of a room that relays to `model`."""
-    with Accounts(students, tokens) as accounts:
-        web = {} if model.engine else {"http_client": quick_client()}
-        async with model.client(max_retries=0, **web) as client:
-            served = Room(accounts, Upstream(model, client), places)
-            port = served.listen(0, "127.0.0.1")
-            keys = [line.split(",")[1] for line in files()[0].read_text().splitlines()]
-            try:
-                yield served, f"http://127.0.0.1:{port}/v1", keys
-            finally:
-                await served.stop(1)
+def in_room(scene, model, students=2, tokens=100_000, places=8):
+    """Run scene(room, keys, students' clients) in a room that relays to `model`."""
 
+    async def lesson():
+        async with contextlib.AsyncExitStack() as stack:
+            accounts = stack.enter_context(Accounts(students, tokens))
+            # No TLS is used here, and reading certificates a hundred times would take half a minute.
+            web = openai.DefaultAsyncHttpxClient(verify=False)
+            own = {} if model.engine else {"http_client": web}
+            client = await stack.enter_async_context(model.client(max_retries=0, **own))
+            room = Room(accounts, Upstream(model, client), places)
+            room.url = f"http://127.0.0.1:{room.listen(0, '127.0.0.1')}/v1"
+            stack.push_async_callback(room.stop, 1)
+            keys = list(read_keys(files()[0]))
+            about = {"base_url": room.url, "http_client": web, "max_retries": 0}
+            return await scene(room, keys, [openai.AsyncOpenAI(api_key=key, **about) for key in keys])
 
-def student(url, key, **options):
-    return openai.AsyncOpenAI(base_url=url, api_key=key, http_client=quick_client(), **({"max_retries": 0} | options))
-
-
-def quick_client():
-    """No TLS is used here, and reading certificates a hundred times would take half a minute."""
-    return openai.DefaultAsyncHttpxClient(verify=False)
+    return asyncio.run(lesson())
 
 
 def used():
@@ -70,27 +67,22 @@ def used():
 
 def test_thirty_students_at_once_lose_nothing_and_share_fairly(embedded):
     """One of them comes first, with twenty requests at once, and gets the eight places; the others have two."""
-    order = []
+    order, sums = [], Counter()
 
-    async def ask(client, name, model):
-        reply = await client.chat.completions.create(model=model, messages=HELLO, max_tokens=4, temperature=0)
-        order.append((name, reply.usage.total_tokens))
+    async def ask(client, name):
+        reply = await client.chat.completions.create(model=embedded.model, messages=HELLO, max_tokens=4, temperature=0)
+        order.append(name)
+        sums[name] += reply.usage.total_tokens
 
-    async def lesson():
-        async with room(embedded, students=30) as (_, url, keys), contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(student(url, key)) for key in keys]
-            jobs = [(c, i) for i, c in enumerate(clients) for _ in range(20 if i == 0 else 2)]
-            await asyncio.gather(*(ask(client, f"student-{i + 1:02}", embedded.model) for client, i in jobs))
+    async def scene(room, keys, clients):
+        jobs = [(c, f"student-{i:02}") for i, c in enumerate(clients, 1) for _ in range(20 if i == 1 else 2)]
+        await asyncio.gather(*(ask(*job) for job in jobs))
 
-    asyncio.run(lesson())
-    assert Counter(name for name, _ in order) == {f"student-{i:02}": 20 if i == 1 else 2 for i in range(1, 31)}
-    sums = Counter()
-    for name, tokens in order:
-        sums[name] += tokens
+    in_room(scene, embedded, students=30)
+    assert Counter(order) == {f"student-{i:02}": 20 if i == 1 else 2 for i in range(1, 31)}
     assert used() == sums, "what is written down is what was used"
-    first = {name: i for i, (name, _) in reversed(list(enumerate(order)))}
-    before_all_had_one = Counter(name for name, _ in order[: max(first.values())])
-    assert before_all_had_one["student-01"] <= 10
+    last_to_come = max(order.index(name) for name in sums)
+    assert order[:last_to_come].count("student-01") <= 10
 
 
 def order_of(places, *asking):
@@ -170,38 +162,36 @@ def test_who_gives_up_leaves_no_trace():
 
 
 def test_a_student_over_budget_is_told_so_in_a_sentence(embedded):
-    """By openai's client, and by self-chat; neither asks again."""
+    """By openai's client, and by self-chat, which finds out the chat format through the room; neither asks again."""
 
-    async def scene():
-        async with room(embedded, tokens=150) as (_, url, keys):
-            async with student(url, keys[0], max_retries=5) as client:
-                with pytest.raises(openai.RateLimitError) as caught:
-                    await client.chat.completions.create(model=embedded.model, messages=HELLO, max_tokens=500)
-            model = teacher.Teacher(url, embedded.model, keys[0])
-            name = await asyncio.to_thread(selfchat.choose, "auto", model)
-            assert (name, model.chat_format) == ("open-header", embedded.chat_format), "found out through the room"
-            seed = Seed("s-1", "Why is the sky blue?", "own", "Apache-2.0")
-            with pytest.raises(CourseError, match="no quota left") as told:
-                await selfchat.collect([seed], model, files()[0].with_name("corpus.jsonl"), progress=False)
-            return caught.value, str(told.value)
+    async def scene(room, keys, clients):
+        with pytest.raises(openai.RateLimitError) as caught:
+            patient = clients[0].with_options(max_retries=5)
+            await patient.chat.completions.create(model=embedded.model, messages=HELLO, max_tokens=500)
+        model = teacher.Teacher(room.url, embedded.model, keys[0])
+        name = await asyncio.to_thread(selfchat.choose, "auto", model)
+        assert (name, model.chat_format) == ("open-header", embedded.chat_format)
+        seed = Seed("s-1", "Why is the sky blue?", "own", "Apache-2.0")
+        with pytest.raises(CourseError, match="no quota left") as told:
+            await selfchat.collect([seed], model, files()[0].with_name("corpus.jsonl"), progress=False)
+        return caught.value, str(told.value)
 
-    error, sentence = asyncio.run(scene())
+    error, sentence = in_room(scene, embedded, tokens=150)
     assert (error.status_code, error.code) == (429, "insufficient_quota")
     assert "150 of 150 tokens are left" in str(error) and "instructor" in sentence
     assert used().total() < 20, "what is refused costs nothing; finding out the format takes a few tokens"
 
 
 def test_streaming_passes_every_piece_and_charges_the_same(embedded):
-    async def scene():
-        async with room(embedded) as (_, url, keys), student(url, keys[0]) as client:
-            chat = {"model": embedded.model, "messages": HELLO, "max_tokens": 12, "temperature": 0, "seed": 1}
-            whole = await client.chat.completions.create(**chat)
-            pieces = [piece async for piece in await client.chat.completions.create(**chat, stream=True)]
-            text = {"model": embedded.model, "prompt": "One, two,", "max_tokens": 4, "stream": True}
-            raw = [p async for p in await client.completions.create(**text, stream_options={"include_usage": True})]
-            return whole, pieces, raw
+    async def scene(room, keys, clients):
+        chat = {"model": embedded.model, "messages": HELLO, "max_tokens": 12, "temperature": 0, "seed": 1}
+        whole = await clients[0].chat.completions.create(**chat)
+        pieces = [piece async for piece in await clients[0].chat.completions.create(**chat, stream=True)]
+        text = {"model": embedded.model, "prompt": "One, two,", "max_tokens": 4, "stream": True}
+        raw = [p async for p in await clients[0].completions.create(**text, stream_options={"include_usage": True})]
+        return whole, pieces, raw
 
-    whole, pieces, raw = asyncio.run(scene())
+    whole, pieces, raw = in_room(scene, embedded)
     streamed = "".join(piece.choices[0].delta.content or "" for piece in pieces)
     assert len(pieces) > 3 and streamed == whole.choices[0].message.content
     assert all(piece.choices for piece in pieces), "usage goes only to those who asked for it"
@@ -210,33 +200,30 @@ def test_streaming_passes_every_piece_and_charges_the_same(embedded):
 
 
 def test_restart_goes_on_with_the_same_keys_and_sums(embedded):
-    async def ask(tokens=100_000):
-        async with room(embedded, tokens=tokens) as (served, url, keys), student(url, keys[0]) as client:
-            before = served.accounts.of(keys[0]).spent
-            await client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
-            return keys, before, served.accounts.of(keys[0]).spent
+    async def ask(room, keys, clients):
+        before = room.accounts.of(keys[0]).spent
+        await clients[0].completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
+        return keys, before, room.accounts.of(keys[0]).spent
 
-    keys, before, after = asyncio.run(ask())
+    keys, before, after = in_room(ask, embedded)
     assert before == 0 < after
     with files()[1].open("a") as file:
         file.write('{"student": "student-01", "pro')  # killed in the middle of a line
-    again, carried, _ = asyncio.run(ask())
+    again, carried, _ = in_room(ask, embedded)
     assert again == keys and carried == after
     with pytest.raises(openai.RateLimitError, match="Your budget is used up"):
-        asyncio.run(ask(tokens=after))
+        in_room(ask, embedded, tokens=after)
 
 
 def test_an_answer_that_is_broken_off_is_charged_and_frees_its_place(embedded):
-    async def scene():
-        async with room(embedded, places=1) as (served, url, keys), student(url, keys[0]) as client:
-            stream = await client.completions.create(model=embedded.model, prompt="a", max_tokens=900, stream=True)
-            await anext(aiter(stream))
-            await stream.close()
-            async with student(url, keys[1]) as other:
-                await other.completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
-            return served.queue.running.total()
+    async def scene(room, keys, clients):
+        stream = await clients[0].completions.create(model=embedded.model, prompt="a", max_tokens=900, stream=True)
+        await anext(aiter(stream))
+        await stream.close()
+        await clients[1].completions.create(model=embedded.model, prompt="One, two,", max_tokens=4)
+        return room.queue.running.total()
 
-    assert asyncio.run(scene()) == 0
+    assert in_room(scene, embedded, places=1) == 0
     assert 0 < used()["student-01"] < 900
 
 
@@ -248,46 +235,27 @@ def test_an_answer_that_is_broken_off_is_charged_and_frees_its_place(embedded):
         ("/v1/completions", None, None, 405, "Method Not Allowed"),
         ("/v1/completions", None, b"{", 400, "no JSON"),
         ("/v1/completions", None, {"prompt": "a", "model": "gpt-9"}, 404, "no model 'gpt-9'"),
-        ("/v1/chat/completions", None, {"messages": HELLO, "n_predict": 9999}, 400, "does not support 'n_predict'"),
+        ("/v1/chat/completions", None, {"n_predict": 9999}, 400, "does not support 'n_predict'"),
+        ("/v1/chat/completions", None, {"messages": []}, 400, "'messages' should be"),
+        ("/v1/chat/completions", None, {"messages": [{"role": "user", "content": [{}]}]}, 400, "'messages' should be"),
+        ("/v1/chat/completions", None, {"messages": HELLO, "max_tokens": 0}, 400, "'max_tokens' should be"),
+        ("/v1/chat/completions", None, {"messages": HELLO, "max_tokens": True}, 400, "'max_tokens' should be"),
+        ("/v1/completions", None, {"prompt": "a", "max_completion_tokens": MOST_TOKENS + 1}, 400, "at most"),
+        ("/v1/completions", None, {"prompt": "a", "stream_options": "yes"}, 400, "'stream_options' should be"),
     ],
 )
 def test_refusals_have_the_form_of_openai(path, key, body, status, said):
-    import httpx2
-
-    async def scene():
-        async with room(teacher.Teacher("http://127.0.0.1:9/v1", "m")) as (_, url, keys), httpx2.AsyncClient() as web:
+    async def scene(room, keys, clients):
+        async with httpx2.AsyncClient() as web:
             method = "GET" if body is None else "POST"
             content = body if isinstance(body, bytes | None) else json.dumps(body)
             headers = {"Authorization": f"Bearer {key or keys[0]}"}
-            return await web.request(method, url.removesuffix("/v1") + path, content=content, headers=headers)
+            return await web.request(method, room.url.removesuffix("/v1") + path, content=content, headers=headers)
 
-    reply = asyncio.run(scene())
+    reply = in_room(scene, teacher.Teacher("http://127.0.0.1:9/v1", "m"))
     error = reply.json()["error"]
     assert reply.status_code == status and set(error) == {"message", "type", "param", "code"}
     assert said in error["message"]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"messages": []},
-        {"messages": "hello"},
-        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-        {"max_tokens": 0},
-        {"max_tokens": True},
-        {"max_completion_tokens": MOST_TOKENS + 1},
-        {"stream_options": "yes"},
-    ],
-)
-def test_requests_that_cannot_be_counted_are_refused(more):
-    with pytest.raises(Refusal) as caught:
-        read_completion(json.dumps({"messages": HELLO} | more), "messages", "m")
-    assert caught.value.status == 400
-
-
-def test_many_choices_count_many_times():
-    assert read_completion('{"prompt": "a", "max_tokens": 10, "n": 3}', "prompt", "m")[1].completion == 30
-    assert read_completion('{"prompt": "a"}', "prompt", "m")[0]["max_tokens"] == 512
 
 
 @pytest.mark.parametrize(
@@ -312,43 +280,41 @@ def test_faults_of_the_teacher_behind_it(status, words, seen, said, stream):
     """The student is told what concerns them, never the instructor's key, never a page of HTML; nothing is charged."""
     body = words if words.startswith("<") else json.dumps({"error": {"message": words}} if words else {})
 
-    async def scene(upstream):
-        model = teacher.Teacher(upstream, "m", "sk-real-key")
-        async with room(model) as (_, url, keys), student(url, keys[0]) as client:
-            with pytest.raises(openai.APIStatusError) as caught:
-                await client.chat.completions.create(model="m", messages=HELLO, stream=stream)
-            return caught.value
+    async def scene(room, keys, clients):
+        with pytest.raises(openai.APIStatusError) as caught:
+            await clients[0].chat.completions.create(model="m", messages=HELLO, stream=stream)
+        return caught.value
 
     with answering(status, body) as upstream:
-        error = asyncio.run(scene(upstream))
+        error = in_room(scene, teacher.Teacher(upstream, "m", "sk-real-key"))
     assert error.status_code == seen and said in str(error) and "sk-real" not in str(error) and "<" not in str(error)
     assert not files()[1].read_text()
 
 
-@pytest.mark.parametrize(("usage", "billed"), [((9, 2), 11), ((0, 0), None), ((7, 0), None), ((0, 3), None)])
-def test_the_students_key_stays_here_and_a_usage_of_zeros_is_not_free(usage, billed):
-    seen = []
-    asked = {"model": "m", "messages": HELLO, "max_tokens": 5}
+@pytest.mark.parametrize(
+    ("usage", "more", "billed"), [((9, 2), {}, 11), ((0, 0), {}, 0), ((7, 0), {}, 0), ((0, 3), {"n": 3}, 0)]
+)
+def test_the_students_key_stays_here_and_a_usage_of_zeros_is_not_free(usage, more, billed):
+    asked, seen = {"model": "m", "messages": HELLO, "max_tokens": 5} | more, []
 
     async def answer(path, body):
         seen.append((path, body))
         return Answer(completion("Hello!", usage=usage))
 
-    async def scene(upstream):
-        model = teacher.Teacher(upstream, "m", "sk-real-key")
-        async with room(model) as (_, url, keys), student(url, keys[0]) as client:
-            reply = await client.chat.completions.create(**asked)
-            assert not any(key in files()[1].read_text() for key in keys)
-            return reply
+    async def scene(room, keys, clients):
+        reply = await clients[0].chat.completions.create(**asked)
+        assert not any(key in files()[1].read_text() for key in keys)
+        return reply
 
     with serving(answer) as upstream:
-        reply = asyncio.run(scene(upstream))
+        reply = in_room(scene, teacher.Teacher(upstream, "m", "sk-real-key"))
     assert reply.choices[0].message.content == "Hello!" and seen == [("/v1/chat/completions", asked)]
-    assert used() == {"student-01": billed or sum(worst_case(asked))}
+    worst = worst_case({"messages": HELLO, "max_tokens": 5 * more.get("n", 1)})
+    assert used() == {"student-01": billed or sum(worst)}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes and SIGINT are POSIX's")
-def test_the_command_shows_keys_once_keeps_them_private_and_stops_by_ctrl_c(embedded, tmp_path):
+def test_the_command_shows_keys_once_keeps_them_private_and_stops_by_ctrl_c(embedded):
     command = [sys.executable, "tools/classroom.py", "--students", "3", "--port", "0", "--tokens", "5000"]
 
     def start():
@@ -360,19 +326,17 @@ def test_the_command_shows_keys_once_keeps_them_private_and_stops_by_ctrl_c(embe
         return process, said
 
     process, said = start()
-    keys = re.findall(r"room-\S+", said)
-    url = re.search(r"BAIZE_TEACHER_URL=(\S+)", said)[1]
-    assert len(set(keys)) == 3 and url.startswith("http://127.0.0.1:")
-    assert stat.S_IMODE(files()[0].stat().st_mode) == 0o600
+    keys, url = re.findall(r"room-\S+", said), re.search(r"BAIZE_TEACHER_URL=(http://127.0.0.1:\S+)", said)[1]
+    assert len(set(keys)) == 3 and stat.S_IMODE(files()[0].stat().st_mode) == 0o600
     with openai.OpenAI(base_url=url, api_key=keys[2]) as client:
         assert [m.id for m in client.models.list()] == [embedded.model]
         client.completions.create(model=embedded.model, prompt="One, two,", max_tokens=2)
-    _, complaint = subprocess.Popen(command, stderr=subprocess.PIPE, text=True).communicate()
+    complaint = subprocess.run(command, capture_output=True, text=True).stderr
     assert "Another process is writing" in complaint and "Traceback" not in complaint
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 0 and not errors
-    assert re.search(r"student-03\s+1\s+\d+", rest) and not any(key in rest for key in keys)
+    assert process.returncode == 0 and not errors and not any(key in rest for key in keys)
+    assert re.search(r"student-03\s+1\s+\d+", rest)
     process, said = start()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)

@@ -62,12 +62,11 @@ def test_what_is_held_while_pip_works(asked):
         colab.install(["openai>=2"], here)
 
 
-@pytest.mark.parametrize(("version", "removed"), [("0.1.0", True), ("999.0", False)])
-def test_a_torchao_that_peft_cannot_use_is_removed_with_a_word(asked, capsys, version, removed):
-    colab.remove_torchao({"peft": metadata.version("peft")})
-    colab.remove_torchao({"torchao": version, "peft": metadata.version("peft")})
-    assert asked.calls == [("uninstall", "torchao", "")] * removed
-    assert ("Removing torchao 0.1.0: peft wants" in capsys.readouterr().out) == removed
+def test_a_torchao_that_peft_cannot_use_is_removed_with_a_word(asked, capsys):
+    for others in ({}, {"torchao": "999.0"}, {"torchao": "0.1.0"}):
+        colab.remove_torchao({"peft": metadata.version("peft")} | others)
+    assert asked.calls == [("uninstall", "torchao", "")]
+    assert "Removing torchao 0.1.0: peft wants" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -103,15 +102,9 @@ def test_keys_come_from_secrets_and_are_not_shown_and_the_environment_goes_befor
 
 
 def test_secrets_that_do_not_answer_are_asked_for_once(userdata, capsys):
-    asked = []
-
-    def get(name):
-        asked.append(name)
-        raise userdata.TimeoutException
-
-    userdata.get = get
+    userdata.get = lambda name: 1 / 0
     colab.take_secrets()
-    assert len(asked) == 1 and "TimeoutException" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("ZeroDivisionError") == 1
 
 
 def test_a_second_run_installs_nothing_and_a_kernel_that_runs_already_finds_the_course(userdata, asked, capfd):
@@ -160,7 +153,7 @@ def test_a_notebook_that_was_opened_alone_says_which_lines_to_run(userdata, tmp_
 
 
 def test_what_the_checks_of_other_versions_call_wrong():
-    before = {"numpy": "2.1.3", "pandas": "2.2.3", "torchao": "0.10.0", "tqdm": "4.67.3"}
+    before = {"numpy": "2.1.3", "pandas": "2.2.3", "torchao": "0.1.0", "tqdm": "4.67.3"}
     after = {"numpy": "2.3.0", "tqdm": "4.67.3", "rensa": "0.5.0"}
     assert version_check.changed(before, after) == ["numpy 2.1.3 → 2.3.0", "pandas 2.2.3 → None"]
     said = [("stdout", "fine"), ("stderr", "  3%|  | 1/30 [00:01<00:02, 9.1it/s]\rUserWarning: odd\n\n")]

@@ -22,17 +22,12 @@ REPLY = Answer(f"data: {WORD}\n\ndata: [DONE]\n\n".encode(), headers={"Content-T
 EMPTY = Answer({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}, status=429)
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    """Whatever this machine's proxies are, the test sets its own."""
-    for name in ("http", "https", "all", "no"):
-        monkeypatch.delenv(f"{name}_proxy", raising=False)
-        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
-
-
 @pytest.fixture
 def told(monkeypatch, capsys):
     """told(check, …) → what the report prints of one check: its line, and below it the remedy or note."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):  # the test sets its own
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
     def report(check, ask=False):
         monkeypatch.setattr(doctor, "CHECKS", [check])
@@ -195,11 +190,8 @@ def test_damaged_model(tmp_path, monkeypatch, told):
     assert "! embedded model model.safetensors in its converted form is damaged" in told(doctor.embedded_model)
 
 
-def test_a_check_that_fails_is_a_finding_too(told):
+def test_a_check_that_fails_is_a_finding_too_and_the_command_says_all_is_well_by_its_exit_code(told):
     assert "! <lambda> could not be looked at → ZeroDivisionError: " in told(lambda: 1 / 0)
-
-
-def test_the_command_says_all_is_well_by_its_exit_code():
     ended = run("-m", "baize_nb.doctor")
     assert ended.returncode == int("\n! " in ended.stdout), ended.stdout
     assert ended.stdout.startswith("Profile:   ci")

@@ -18,35 +18,30 @@ from baize_nb import corpus, judging, seeds
 from baize_nb.corpus import cleaning
 
 POOL = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, n in (("a", 240), ("b", 240), ("c", 30)) for i in range(n)]
-EXERCISES = {  # name of the function in notebook and solutions: (notebook, module of its check, check)
-    "largest_even": ("01_seed_sampling", "seeds", "largest_even"),
-    "even_split": ("01_seed_sampling", "seeds", "even_split"),
-    "stratified_sample": ("01_seed_sampling", "seeds", "stratified"),
-    "requests": ("02_self_chat", "selfchat", "requests"),
-    "trim": ("02_self_chat", "selfchat", "trim"),
-    "human_request": ("02_self_chat", "selfchat", "human_request"),
-    "parse": ("02_self_chat", "selfchat", "parse"),
-    "strict_loop": ("03_corpus_inspection", "corpus", "strict_loop"),
-    "parrot": ("03_corpus_inspection", "corpus", "parrot"),
-    "duplicates": ("03_corpus_inspection", "corpus", "duplicates"),
-    "rank_for": ("04_lora_finetuning", "finetune", "rank_for"),
-    "loss_mask": ("04_lora_finetuning", "finetune", "loss_mask"),
-    "lora_forward": ("04_lora_finetuning", "finetune", "lora_forward"),
-    "probabilities": ("05_chat", "chat", "temperature"),
-    "keep": ("05_chat", "chat", "history"),
-    "release": ("05_chat", "chat", "marker_filter"),
-    "two_orders": ("06_evaluation", "evaluation", "two_orders"),
-    "interval_of": ("06_evaluation", "evaluation", "bootstrap"),
-    "at_equal": ("06_evaluation", "evaluation", "length_controlled"),
-    "best_place": ("07_self_distillation", "distillation", "best_place"),
-    "expected_best": ("07_self_distillation", "distillation", "expected_best"),
-    "second_forward": ("07_self_distillation", "distillation", "second_forward"),
-    "batch_files": ("08_scaling_out", "scaling", "batch_files"),
-    "left": ("08_scaling_out", "scaling", "left"),
-    "merge": ("08_scaling_out", "scaling", "merge"),
-}
-NOTEBOOKS = sorted({notebook for notebook, *_ in EXERCISES.values()})
-SOLUTIONS = {n: runpy.run_path(str(run_notebooks.FOLDER / "solutions" / f"{n}.py")) for n in NOTEBOOKS}
+SOLUTIONS, EXERCISES = {}, {}  # {function: the solution}, {function: (its stub, its check)}
+
+
+def read(path):
+    """The exercises of a notebook: what stands under "Your turn", as its author wrote it."""
+    SOLUTIONS.update(runpy.run_path(str(run_notebooks.FOLDER / "solutions" / f"{path.stem}.py")))
+    cells = run_notebooks.read(path).cells
+    start = next(i for i, c in enumerate(cells) if c.cell_type == "markdown" and "## Your turn\n" in c.source)
+    code, stubs = "\n".join(c.source for c in cells[start:] if c.cell_type == "code"), {}
+    functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    exec(compile(ast.Module(functions, []), path.stem, "exec"), stubs)
+    module, alias = re.search(r"^from checks import (\w+) as (\w+)", code, re.M).groups()
+    for check, name in re.findall(rf"^{alias}\.(\w+)\((\w+)", code, re.M):
+        EXERCISES[name] = (stubs[name], getattr(importlib.import_module(f"checks.{module}"), check))
+
+
+for notebook in sorted(run_notebooks.FOLDER.glob("0[1-8]*.ipynb")):
+    read(notebook)
+
+
+def check(name, answer):
+    """What the exercise's check says of an answer."""
+    _, checked = EXERCISES[name]
+    return checked(answer, POOL) if name == "largest_even" else checked(answer)
 
 
 @pytest.fixture(autouse=True)
@@ -54,25 +49,6 @@ def rng():
     """Some answers draw from the global random numbers."""
     random.seed(0)
     numpy.random.seed(0)
-
-
-def check(name, answer):
-    """What the exercise's check says of an answer."""
-    _, module, function = EXERCISES[name]
-    checked = getattr(importlib.import_module(f"checks.{module}"), function)
-    return checked(answer, POOL) if name == "largest_even" else checked(answer)
-
-
-def stubs_of(notebook):
-    """{name: function} of what stands under "Your turn" in a notebook, as its author wrote it."""
-    cells = run_notebooks.read(run_notebooks.FOLDER / f"{notebook}.ipynb").cells
-    start = next(i for i, c in enumerate(cells) if c.cell_type == "markdown" and "## Your turn\n" in c.source)
-    found = {}
-    for cell in cells[start:]:
-        if cell.cell_type == "code":
-            functions = [node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef)]
-            exec(compile(ast.Module(functions, []), notebook, "exec"), found)
-    return {name: value for name, value in found.items() if name != "__builtins__"}
 
 
 # Building blocks of the answers below.
@@ -110,17 +86,8 @@ def parse_anywhere(text):
     return talk[:-1] if talk and talk[-1]["role"] == "user" else talk
 
 
-def parse_unstripped(text):
-    """Leaves the space behind a marker where it is."""
-    return [{**m, "content": " " + m["content"]} for m in SOLUTIONS["02_self_chat"]["parse"](text)]
-
-
-def said(dialogue):
-    return [corpus.words(m["content"]) for m in dialogue.messages]
-
-
 def pairs_of(dialogue):
-    words = said(dialogue)
+    words = [corpus.words(m["content"]) for m in dialogue.messages]
     return list(zip(words[::2], words[1::2], strict=True))
 
 
@@ -138,23 +105,15 @@ def path(x, adapter, scale):
     return scale * (x @ A.T @ B.T)
 
 
-def last_of_equals(scores, floor):
-    best, place = floor, None
-    for i, score in enumerate(scores):
-        if score is not None and score >= best:
-            best, place = score, i
-    return place
-
-
 def without_putting_back(scores, n):
     if n >= len(scores):
-        return SOLUTIONS["07_self_distillation"]["expected_best"](scores, n)
+        return SOLUTIONS["expected_best"](scores, n)
     return mean(max(draw) for draw in itertools.combinations(scores, n))
 
 
 def changes_its_input(parts):
     parts[0]["words"].update(parts[-1]["words"])
-    return SOLUTIONS["08_scaling_out"]["merge"](parts)
+    return SOLUTIONS["merge"](parts)
 
 
 NAMES = {"Fraction": Fraction, "judging": judging, "cleaning": cleaning, **globals()}
@@ -207,7 +166,7 @@ ANSWERS = [
     ("human_request", "lambda prompt, seed, talk: right(prompt, seed, talk[-2:])", "nothing left out"),
     ("human_request", "lambda *given: right(*given)[0]['content']", "a list with one message"),
     ("human_request", "lambda *given: [{**right(*given)[0], 'role': 'assistant'}]", "comes from a user"),
-    ("parse", "parse_unstripped", "take it off with .strip()"),
+    ("parse", "lambda t: [{**m, 'content': ' ' + m['content']} for m in right(t)]", "take it off with .strip()"),
     ("parse", "parse_anywhere", "only at the start of a line"),
     ("parse", "lambda t: right('\\n'.join(line for line in t.splitlines() if line[:1] == '['))", "goes on with"),
     ("parse", "lambda t: right(t + '\\n[AI] x') if t.endswith('When') else right(t)", "it has no answer"),
@@ -286,7 +245,8 @@ ANSWERS = [
      "mean(longer)))", "at difference 0"),
     ("at_equal", "lambda longer, scores: judging.logistic(longer, scores)[0]", "makes a share of it"),
     ("best_place", "lambda scores, floor: scores.index(b) if (b := max(scores)) >= floor else None", "leave those"),
-    ("best_place", "last_of_equals", "the first one wins"),
+    ("best_place", "lambda scores, floor: max((i for i, s in enumerate(scores) if s and s >= floor), "
+     "key=lambda i: (scores[i], i), default=None)", "the first one wins"),
     ("best_place", "lambda scores, floor: right(scores, floor + 1)", "is good enough"),
     ("best_place", "lambda scores, floor: right(scores, 0)", "compare the best score with `floor`"),
     ("best_place", "lambda scores, floor: max((s for s in scores if s and s >= floor), default=None)", "not the score"),
@@ -325,7 +285,7 @@ ANSWERS = [
     ("name", "source", "hint"), ANSWERS, ids=[f"{name}{i}" for i, (name, *_) in enumerate(ANSWERS)]
 )
 def test_a_right_answer_passes_and_a_mistake_gets_the_hint_that_fits(name, source, hint, capsys):
-    right = SOLUTIONS[EXERCISES[name][0]][name]
+    right = SOLUTIONS[name]
     check(name, right)  # hints begin anew
     capsys.readouterr()
     passed = check(name, eval(source, {**NAMES, "right": right}))
@@ -336,23 +296,18 @@ def test_a_right_answer_passes_and_a_mistake_gets_the_hint_that_fits(name, sourc
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_notebooks_stub_gets_one_more_hint_each_time_and_the_solution_passes(name, capsys):
-    notebook = EXERCISES[name][0]
-    right = SOLUTIONS[notebook][name]
-    assert check(name, right)
-    stub = stubs_of(notebook)[name]
+    assert len({hint for which, _, hint in ANSWERS if which == name and hint}) >= 2, "mistakes with hints of their own"
+    assert check(name, SOLUTIONS[name])
     for times in (1, 2, 3, 3):
         capsys.readouterr()
-        assert not check(name, stub)
+        assert not check(name, EXERCISES[name][0])
         assert capsys.readouterr().out.count("   hint ") == times
-    assert check(name, right)
+    assert check(name, SOLUTIONS[name])
     assert capsys.readouterr().out.startswith("✓")
     assert not check(name, lambda *given: 1 / 0)
     output = capsys.readouterr().out
     assert "ZeroDivisionError" in output and "hint 1: " in output
 
 
-def test_every_exercise_of_the_notebooks_is_here_with_two_mistakes_that_get_hints_of_their_own():
-    for notebook in NOTEBOOKS:
-        assert set(stubs_of(notebook)) == {name for name, (where, *_) in EXERCISES.items() if where == notebook}
-    for name in EXERCISES:
-        assert len({hint for which, _, hint in ANSWERS if which == name and hint}) >= 2, name
+def test_there_are_three_exercises_in_each_notebook():
+    assert len(EXERCISES) == 25

@@ -17,11 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def requirements(lines):
-    """{canonical name: Requirement}; fails where a name comes twice."""
-    parsed = [Requirement(line) for line in lines]
-    named = {canonicalize_name(r.name): r for r in parsed}
-    assert len(named) == len(parsed), "a package is named twice"
-    return named
+    """{canonical name: Requirement}."""
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
 def declared(*extras):
@@ -40,9 +37,7 @@ def test_environment_says_what_pyproject_says():
     items = re.findall(r"^      - (.+)$", text, re.MULTILINE)
     assert [item for item in items if item.startswith("-")] == ["-c constraints.txt", "-e .[test]"]
     listed = requirements(item for item in items if not item.startswith("-"))
-    assert {n: str(r.specifier) for n, r in listed.items()} == {
-        n: str(r.specifier) for n, r in declared("test").items()
-    }
+    assert {str(r) for r in listed.values()} == {str(r) for r in declared("test").values()}
     python = re.search(r"- python=([\d.]+)", text)[1]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
 
@@ -54,9 +49,6 @@ def test_each_dependency_has_one_exact_pin_within_its_range():
         [exact] = pin.specifier
         assert exact.operator == "==" and "*" not in exact.version, f"{pin} is not exact"
         assert asked[name].specifier.contains(exact.version), f"{pin} is outside {asked[name]}"
-
-
-def test_installed_versions_are_the_pinned_ones():
     wrong = {n: metadata.version(n) for n, pin in pins().items() if not pin.specifier.contains(metadata.version(n))}
     assert not wrong, "these tests run with other versions than constraints.txt says; run `make test`"
 
@@ -79,28 +71,11 @@ def test_every_import_is_declared():
     assert not {n for n in found if not allowed.intersection(map(canonicalize_name, providers.get(n, [n])))}
 
 
-def test_package_and_tools_import_without_torch():
-    code = "import sys, baize_nb, course, run_notebooks; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tools").returncode == 0
-
-
-def test_licence_is_whole():
-    text = (ROOT / "LICENSE").read_text()
-    assert text.lstrip().startswith("Apache License") and "END OF TERMS AND CONDITIONS" in text
-
-
-def test_readme_names_only_commands_that_exist():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {"course", "test", "lab"} <= named <= targets
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_a_good_python_is_found_and_an_old_one_refused_in_one_sentence(tmp_path):
-    old = tmp_path / "python-old"
+    command, old = ["sh", ROOT / "tools" / "find_python.sh"], tmp_path / "python-old"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    command = ["sh", ROOT / "tools" / "find_python.sh"]
     run = subprocess.run([*command, old], capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == ""
     assert "Python 3.11 or newer" in run.stderr and len(run.stderr.splitlines()) == 1

@@ -2,7 +2,7 @@
 
 from baize_nb.corpus import Dialogue, repeated_share
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, expect, refuse
 
 DEFAULT = "the second parameter of corpus.cleaning.loop is its limit; what is the default?"
 SHARE = "corpus.cleaning.loop has a second parameter, its limit: a share from 0 to 1."
@@ -32,8 +32,7 @@ LOOPS = (  # (answer, whether a rule must object to it, the hint for those who g
 )
 def strict_loop(rule):
     """Exercise 1. rule(dialogue) must object where more than 15 % of a message's trigrams repeat, and only there."""
-    cases = [(("More.", said), bad, hint) for said, bad, hint in LOOPS]
-    _objects(rule, cases, lambda said: f"{said} ({repeated_share(said):.1%} repeats)")
+    _objects(rule, [(("More.", said), bad, hint) for said, bad, hint in LOOPS])
 
 
 OPENING = "take the first five words of the answer, and look for them in the question."
@@ -63,18 +62,18 @@ PARROTS = (
 )
 def parrot(rule):
     """Exercise 2. rule(dialogue) must object where an answer opens with five words in a row of its own question."""
-    _objects(rule, PARROTS, str)
+    _objects(rule, PARROTS)
 
 
-def _objects(rule, cases, told):
-    """Raise Wrong at the first case that `rule` gets wrong. told: shows an answer in words."""
+def _objects(rule, cases):
+    """Raise Wrong at the first case that `rule` gets wrong."""
     for contents, bad, hint in cases:
         why = call(rule, _dialogue(*contents), hint=hint)
         if not isinstance(why, str):
             raise Wrong(f'a rule returns a text ("" where nothing is wrong); yours returned {why!r}.', hint)
         if bool(why) != bad:
-            wanted = "it should object to" if bad else "it should let pass"
-            raise Wrong(f"{wanted}: {' → '.join([*contents[:-1], told(contents[-1])])}", hint)
+            wanted, share = "object to" if bad else "let pass", repeated_share(contents[-1])
+            raise Wrong(f"it should {wanted}: {' → '.join(contents)} ({share:.1%} of the trigrams repeat)", hint)
 
 
 def _dialogue(*contents, name="d-1"):
@@ -124,9 +123,6 @@ def duplicates(answer):
     if not isinstance(found, list | tuple):
         raise Wrong(f"it should return a list of ids, it returned {type(found).__name__}.", hint)
     for name, seed, said, copy, hint in COPIES:
-        if (name in found) != copy:
-            wanted = "is a copy, and is not in your list" if copy else "is no copy of an earlier one, but in your list"
-            raise Wrong(f"{name!r} {wanted}: {seed} → {said}", hint)
-    expected = [name for name, _, _, copy, _ in COPIES if copy]
-    if list(found) != expected:
-        raise Wrong(f"{expected} was expected, {list(found)} came.", "each id once.")
+        wanted = "is a copy" if copy else "is no copy"
+        refuse(f"{name!r} {wanted} of an earlier one: {seed} → {said}", ((name in found) != copy, hint))
+    expect(list(found), [name for name, _, _, copy, _ in COPIES if copy], "the dialogues", "each id once.")

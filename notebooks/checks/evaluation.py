@@ -7,7 +7,7 @@ from statistics import mean
 
 from baize_nb import judging
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, expect, refuse, table
 
 SWAP = "in the second order A is the other model's reply: translate the letters of each order into names first."
 BOTH = "a choice in one order only is no win: call it a tie."
@@ -31,11 +31,7 @@ ORDERS = (  # (answer with a shown first, answer with b shown first, verdict, hi
 )
 def two_orders(answer):
     """Exercise 1. answer(a_first, b_first) must give "a", "b" or "tie" for the judge's letters in both orders."""
-    for a_first, b_first, right, hint in ORDERS:
-        found = call(answer, a_first, b_first, hint=hint)
-        if found != right:
-            given = f"with {a_first} when a is first and {b_first} when b is first"
-            raise Wrong(f"{given}, {right!r} is right, not {found!r}.", hint)
+    table(answer, [((a_first, b_first), right, hint) for a_first, b_first, right, hint in ORDERS])
 
 
 VALUES = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]
@@ -64,28 +60,24 @@ def bootstrap(answer):
             samples.append([float(x) for x in sample])
             return statistic(samples[-1])
 
-        found = call(answer, list(VALUES), watched, hint=RESAMPLE)
+        found = call(answer, VALUES, watched, hint=RESAMPLE)
         found = found.tolist() if hasattr(found, "tolist") else found  # NumPy's arrays are as good
         if not (isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(x, Real) for x in found)):
             raise Wrong(f"it should return two numbers, (low, high); it returned {found!r}.", ENDS_IN_ORDER)
         low, high = map(float, found)
-        told = f"of the {name}: ({low:.2f}, {high:.2f})"
-        if len(samples) < 3:
-            raise Wrong(f"{told} came, and `statistic` was called {len(samples)} time(s).", RESAMPLE)
-        if any(len(sample) != len(VALUES) for sample in samples):
-            raise Wrong(f"{told} came from samples of {len(samples[0])} numbers.", SIZE)
-        if all(Counter(sample) == Counter(VALUES) for sample in samples):
-            raise Wrong(f"{told} came from the same {len(VALUES)} numbers each time.", REPLACE)
-        if len(samples) < 100:
-            raise Wrong(f"{told} came from only {len(samples)} samples.", MANY)
-        if low > high:
-            raise Wrong(f"{told} is turned round.", ENDS_IN_ORDER)
-        results = [statistic(sample) for sample in samples]
+        results = [statistic(sample) for sample in samples] or [low]
         below = [sum(x < end for x in results) / len(results) for end in (low, high)]
         above = [sum(x > end for x in results) / len(results) for end in (low, high)]
-        if not (below[0] <= 0.035 and above[0] <= 0.985 and above[1] <= 0.035 and below[1] <= 0.985):
-            cut = f"{below[0]:.1%} of your samples' results lie below it, {above[1]:.1%} above it"
-            raise Wrong(f"{told} is no middle 95 %: {cut}.", ENDS)
+        cut = f"{below[0]:.1%} of them lie below it, {above[1]:.1%} above it"
+        refuse(
+            f"({low:.2f}, {high:.2f}) of the {name} came, from {len(samples)} samples: {cut}.",
+            (len(samples) < 3, RESAMPLE),
+            (any(len(sample) != len(VALUES) for sample in samples), SIZE),
+            (all(Counter(sample) == Counter(VALUES) for sample in samples), REPLACE),
+            (len(samples) < 100, MANY),
+            (low > high, ENDS_IN_ORDER),
+            (max(below[0], above[1]) > 0.035 or max(above[0], below[1]) > 0.985, ENDS),
+        )
 
 
 LONGER = [30, 25, 22, 18, 12, 8, 35, 28, 3, -4, 15, 20, -12, -20, -8, -15, 6, 10, -3, -25]
@@ -102,11 +94,7 @@ PLAIN = "that is the plain win rate: the fit has to take the length out of it."
 def length_controlled(answer):
     """Exercise 3. answer(longer, scores) must give the win rate at equal length, by judging.logistic."""
     right = 1 / (1 + math.exp(-judging.logistic(LONGER, SCORES)[0]))
-    found = call(answer, list(LONGER), list(SCORES), hint="return one number, from 0 to 1.")
-    if not isinstance(found, Real):
-        raise Wrong(f"it should return a number, it returned {found!r}.", "return one number, from 0 to 1.")
-    if abs(found - right) >= 0.02:
-        hint = PLAIN if abs(found - mean(SCORES)) < 1e-6 else AT_ZERO if 0 <= found <= 1 else CURVE
-        raise Wrong(
-            f"{found:.2f} came where {right:.2f} is right: 20 pairs, of which the longer reply wins most.", hint
-        )
+    found = call(answer, LONGER, SCORES, hint="return one number, from 0 to 1.")
+    close = isinstance(found, Real) and abs(found - right) < 0.02
+    hint = AT_ZERO if isinstance(found, Real) and 0 <= found <= 1 else CURVE
+    expect(right if close else found, right, "20 pairs, of which the longer wins most,", hint, [(mean(SCORES), PLAIN)])

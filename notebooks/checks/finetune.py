@@ -1,6 +1,6 @@
 """Checks of notebook 04: the rank a budget allows, the loss mask, LoRA's forward pass."""
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, expect, table
 
 COST = "one matrix costs rank × (outputs + inputs). What does rank 1 cost for all of them together?"
 THIN = "A and B are thin: rank × inputs and outputs × rank. Their sizes are added, outputs + inputs, not multiplied."
@@ -14,17 +14,14 @@ ALL = "all matrices are adapted: add up what rank 1 costs for each of them."
 )
 def rank_for(answer):
     """Exercise 1. answer(shapes, budget) → the largest rank whose LoRA has at most `budget` parameters."""
-    cases = (([(3, 4)], 21, 3), ([(576, 576), (192, 576)], 20_000, 10), ([(10, 10)], 19, 0), ([(8, 2)] * 5, 400, 8))
-    for shapes, budget, right in cases:
-        got = call(answer, shapes, budget, hint=COST)
-        if got == right:
-            continue
-        hint = ALL if got in [budget // sum(shape) for shape in shapes] else COST
-        if got == budget // sum(outputs * inputs for outputs, inputs in shapes):
-            hint = THIN
-        elif isinstance(got, int | float) and right < got <= right + 1:
-            hint = WHOLE
-        raise Wrong(f"for shapes {shapes} and {budget} parameters it gave {got!r}.", hint)
+    rows, cases = [], (([(3, 4)], 21), ([(576, 576), (192, 576)], 20_000), ([(10, 10)], 19), ([(8, 2)] * 5, 400))
+    for shapes, budget in cases:
+        exact = budget / sum(map(sum, shapes))
+        one = [(budget // sum(shape), ALL) for shape in shapes]
+        product = budget // sum(outputs * inputs for outputs, inputs in shapes)
+        rounded = [(value, WHOLE) for value in (exact, exact + 0.5, int(exact) + 1)]
+        rows.append(((shapes, budget), int(exact), COST, (product, THIN), *rounded, *one))
+    table(answer, rows)
 
 
 SIDE_BY_SIDE = "build both lists side by side, and return both: `return input_ids, labels`."
@@ -47,28 +44,19 @@ MASKS = (  # (parts, length, input_ids, labels)
 def loss_mask(answer):
     """Exercise 2. answer(parts: [(ids, learn)], length, pad_id) → (input_ids, labels), padded on the right."""
     for parts, length, ids, labels in MASKS:
-        given = f"for parts={parts}, length={length}: "
+        given = f"parts={parts}, length={length}"
         got = call(answer, parts, length, STOP, hint=SIDE_BY_SIDE)
-        if not isinstance(got, tuple) or len(got) != 2 or not all(isinstance(part, list) for part in got):
-            raise Wrong(f"{given}it gave {got!r}, not a pair of lists (input_ids, labels).", SIDE_BY_SIDE)
-        got_ids, got_labels = got
-        if got_ids != ids:
-            raise Wrong(f"{given}input_ids are {got_ids}, expected {ids}.", PADDED)
-        if got_labels == [-100 if label == STOP else label for label in labels]:
-            said = "the stop token is masked: the model would never learn to stop. Only padding may be."
-            raise Wrong(given + said, BY_POSITION)
-        if got_labels != labels:
-            # Right wherever something is to be learned or was given, and a token where padding stands.
-            end = max(i for i, label in enumerate(labels) if label != -100) + 1
-            padded = got_labels[:end] == labels[:end] and STOP in got_labels[end:]
-            problem = f"{given}labels are {got_labels}, expected {labels}."
-            raise Wrong(problem, PADDING_TOO if padded else ONLY_LEARNED)
+        if not isinstance(got, tuple) or len(got) != 2:
+            raise Wrong(f"for {given} it gave {got!r}, not a pair of lists (input_ids, labels).", SIDE_BY_SIDE)
+        end = sum(len(part) for part, _ in parts)
+        padding = labels[:end] + [STOP] * (length - end)
+        no_stop = [-100 if label == STOP else label for label in labels]
+        expect(got[0], ids, f"input_ids of {given}", PADDED)
+        expect(got[1], labels, f"labels of {given}", ONLY_LEARNED, [(no_stop, BY_POSITION), (padding, PADDING_TOO)])
 
 
 TWO_PATHS = "a linear layer computes x @ W.T. LoRA adds a second path: x through A, then through B."
-TRANSPOSED = (
-    "look at the shapes: x is (rows, inputs) and W is (outputs, inputs), so W is transposed, W.T. So are A and B."
-)
+TRANSPOSED = "look at the shapes: x is (rows, inputs), W is (outputs, inputs), so it is W.T. So are A.T and B.T."
 SCALE = "the second path is scaled by alpha / rank; rank is the number of rows of A."
 FROZEN = "the second path is added to what the frozen layer gives, x @ W.T."
 NEVER_BA = "B @ A is as large as W: take x through A first, and what comes out of it, thin, through B."
@@ -81,49 +69,18 @@ NEVER_BA = "B @ A is as large as W: take x through A first, and what comes out o
 def lora_forward(answer):
     """Exercise 3. answer(x, W, A, B, alpha) → output of a linear layer with LoRA, B A never built."""
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     for rank, alpha, rows in ((1, 1, 1), (2, 16, 3), (4, 2, 2)):
         generator = torch.Generator().manual_seed(rank)
         shapes = ((rows, 7), (5, 7), (rank, 7), (5, rank))
         x, w, a, b = (torch.randn(*shape, generator=generator) for shape in shapes)
-        with _products() as made:
+        with FlopCounterMode(display=False) as counter:
             got = call(answer, x, w, a, b, alpha, hint=TRANSPOSED)
-        right = torch.nn.functional.linear(x, w + alpha / rank * (b @ a))  # the other way: the matrices are merged
-        if not isinstance(got, torch.Tensor):
-            problem, hint = f"it gave {type(got).__name__}, not a tensor.", TWO_PATHS
-        elif got.shape != right.shape:
-            problem, hint = f"its shape is {tuple(got.shape)}, expected {tuple(right.shape)}.", TRANSPOSED
-        elif torch.allclose(got, right, atol=1e-4):
-            if w.numel() not in made:
-                continue
-            problem, hint = "the numbers are right, and a matrix of W's size was made on the way.", NEVER_BA
-        else:
-            path = x @ a.T @ b.T
-            known = (
-                (x @ w.T, "that is the frozen layer alone; the path through A and B is missing.", TWO_PATHS),
-                (alpha / rank * path, "that is the path through A and B alone; the frozen layer is missing.", FROZEN),
-                (x @ w.T + path, "the scale alpha / rank is missing: yours is 1.", SCALE),
-                (x @ w.T + alpha * path, f"the scale alpha / rank is missing: yours is {alpha}.", SCALE),
-            )
-            wrong = [(said, hint) for value, said, hint in known if torch.allclose(got, value, atol=1e-4)]
-            problem, hint = wrong[0] if wrong else ("the numbers differ.", TWO_PATHS)
-        raise Wrong(f"for rank {rank}, alpha {alpha}: {problem}", hint)
-
-
-def _products():
-    """A context that collects how many numbers each product and sum of tensors has that is computed in it."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Products(TorchDispatchMode):
-        def __enter__(self):
-            super().__enter__()
-            self.sizes = set()
-            return self.sizes
-
-        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-            result = operation(*args, **(kwargs or {}))
-            if operation.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm", "mul"):
-                self.sizes.add(result.numel())
-            return result
-
-    return Products()
+        frozen, path, scale = x @ w.T, x @ a.T @ b.T, alpha / rank
+        known = ((frozen, TWO_PATHS), (scale * path, FROZEN), (frozen + path, SCALE), (frozen + alpha * path, SCALE))
+        hint = TRANSPOSED if getattr(got, "shape", None) != frozen.shape else TWO_PATHS
+        # The other way than the solution's: the matrices are merged.
+        expect(got, x @ (w + scale * (b @ a)).T, f"rank {rank}, alpha {alpha}", hint, known)
+        if rows == 1 and counter.get_total_flops() > 2 * (5 * 7 + rank * (5 + 7)):
+            raise Wrong("the numbers are right, and a matrix of W's size was made on the way.", NEVER_BA)

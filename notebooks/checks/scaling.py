@@ -2,19 +2,12 @@
 
 import copy
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, expect, table
 
-BOTH = "two limits hold at once: 50,000 lines and 200,000,000 bytes. How many lines fit into one file under each?"
 LINES_ONLY = "with long lines a file is full before it has 50,000 of them: mind its 200,000,000 bytes."
 BYTES_ONLY = "with short lines a file has room for more, but 50,000 lines are the limit."
 ROUND_UP = "what does not fill a file needs a file all the same: round up."
 WHOLE_LINES = "a line is not cut in two: first how many whole lines fit into a file, then how many files."
-FILES = (  # (requests, bytes of a line, right, hint)
-    (100_000, 400, 2, BYTES_ONLY),
-    (115_000, 400, 3, ROUND_UP),
-    (40_000, 10_000, 2, LINES_ONLY),
-    (5, 70_000_000, 3, WHOLE_LINES),
-)
 
 
 @exercise(
@@ -23,11 +16,10 @@ FILES = (  # (requests, bytes of a line, right, hint)
 )
 def batch_files(answer):
     """Exercise 1. `answer(requests, line_bytes)` → files that the Batch API wants them in."""
-    for requests, size, right, hint in FILES:
-        got = call(answer, requests, size, hint=BOTH)
-        if got != right:
-            problem = f"{requests:,} lines of {size:,} bytes: you say {got!r} files, {right} are needed."
-            raise Wrong(problem, BOTH if got is None else hint)
+    both = "two limits hold at once: 50,000 lines and 200,000,000 bytes. How many lines fit into one file under each?"
+    rows = ((100_000, 400, 2, BYTES_ONLY), (115_000, 400, 3, ROUND_UP))
+    rows += ((40_000, 10_000, 2, LINES_ONLY), (5, 70_000_000, 3, WHOLE_LINES))
+    table(answer, [((requests, size), right, hint, (None, both)) for requests, size, right, hint in rows])
 
 
 BY_NAME = "a shard is done if its file is among `files`: ask that of each shard, and keep those where it is not."
@@ -50,20 +42,13 @@ LEFT = (  # (shards, files in dialogues/, right, hint)
 )
 def left(answer):
     """Exercise 2. `answer(shards, files)` → names of the shards that are not done, in order."""
+    rows = []
     for shards, files, right, hint in LEFT:
-        got = call(answer, list(shards), list(files), hint=hint)
-        if got == right:
-            continue
-        if isinstance(got, list | set | tuple) and set(got) == set(right):
-            hint = ORDER
-        elif right and got == [name for name in shards if name not in right]:
-            hint = FINISHED
-        raise Wrong(f"of {shards}, with {files} on the disk, you return {got!r}, not {right!r}.", hint)
+        done = [name for name in shards if name not in right]
+        rows.append(((shards, files), right, hint, (set(right), ORDER), (right[::-1], ORDER), (done, FINISHED)))
+    table(answer, rows)
 
 
-KEEP = "leave the shards' own counts as they are: build a new set, a | b, in place of a.update(b)."
-FOUR = 'return a dict with the same four keys: "messages", "mean_words", "longest", "words".'
-NOTHING = "no messages at all: the mean is 0.0, not a division by zero."
 FITTING = {
     "messages": "messages simply add up.",
     "mean_words": "the mean of means is right only where all shards are of one size: weigh each with its messages.",
@@ -91,11 +76,12 @@ def merge(answer):
     """Exercise 3. `answer(parts)` → the counts of all shards together, from those of each."""
     for parts, right in MERGES:
         given = copy.deepcopy(parts)
-        got = call(answer, given, hint=NOTHING if parts is EMPTY else FOUR)
+        zero = "no messages at all: the mean is 0.0, not a division by zero."
+        got = call(lambda given=given: answer(given), hint=zero)
         if given != parts:
-            raise Wrong("your function changed the counts that it was given.", KEEP)
+            hint = "leave the shards' own counts as they are: build a new set, a | b, in place of a.update(b)."
+            raise Wrong("your function changed the counts that it was given.", hint)
         if not isinstance(got, dict) or set(got) != set(right):
-            raise Wrong(f"a dict with {', '.join(right)} was expected, you returned {got!r}.", FOUR)
+            raise Wrong(f"a dict with {', '.join(right)} was expected, you returned {got!r}.", "return the same keys.")
         for key, value in right.items():
-            if got[key] != value:
-                raise Wrong(f"{key}: you have {got[key]!r}, and {value!r} would be right.", FITTING[key])
+            expect(got[key], value, key, FITTING[key])

@@ -7,7 +7,7 @@ from numbers import Integral
 
 from baize_nb import seeds
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, refuse
 
 SOME_NUMBER = "try numbers in `seeds.sample(uneven, n)`, and count the sources of what comes back."
 RUNS_DRY = "too many: the counts stay equal until one source has nothing left to give."
@@ -22,19 +22,16 @@ GO_HIGHER = "each source gives as many as the others, and there is room above: t
 def largest_even(answer, pool):
     """Exercise 1. answer() must be the largest n at which `seeds.sample(pool, n)` takes the same of every source."""
     n = call(answer, hint=SOME_NUMBER)
-    if isinstance(n, bool) or not isinstance(n, Integral):
-        raise Wrong(f"a whole number was expected, {n!r} came back.", SOME_NUMBER)
-    if not 0 < n <= len(pool):
-        raise Wrong(f"{n} cannot be drawn from {len(pool)} seeds.", SOME_NUMBER)
+    if isinstance(n, bool) or not isinstance(n, Integral) or not 0 < n <= len(pool):
+        raise Wrong(f"a whole number up to {len(pool)} was expected, {n!r} came back.", SOME_NUMBER)
     counts, sizes = (Counter(s.source for s in found) for found in (seeds.sample(pool, int(n)), pool))
     largest = min(sizes.values()) * len(sizes)
-    if len(counts) < len(sizes) or len(set(counts.values())) > 1:
-        problem = f"with {n}, the sources give {sorted(counts.values())}: not the same."
-        raise Wrong(problem, RUNS_DRY if n > largest else A_MULTIPLE)
-    if n < largest:
-        raise Wrong(
-            f"With {n} each source gives the same, but {n} is not the largest number with which that is so.", GO_HIGHER
-        )
+    refuse(
+        f"with {n}, the sources give {sorted(counts.values())}.",
+        (n > largest, RUNS_DRY),
+        (n % len(sizes), A_MULTIPLE),
+        (n < largest, GO_HIGHER),
+    )
 
 
 A_LIST = "return a list with one number for each of the parts: [1] * 3 is [1, 1, 1]."
@@ -54,12 +51,12 @@ def even_split(answer):
         result = result.tolist() if hasattr(result, "tolist") else result  # NumPy's arrays are as good
         if not isinstance(result, list | tuple) or not all(isinstance(x, Integral) for x in result):
             raise Wrong(f"{said} should give a list of whole numbers, it gave {result!r}.", A_LIST)
-        if len(result) != parts:
-            raise Wrong(f"{said} should give {parts} numbers, it gave {len(result)}.", A_LIST)
-        if sum(result) != total:
-            raise Wrong(f"{said} adds up to {sum(result)}.", LEFT_OVER)
-        if max(result) - min(result) > 1 or min(result) < 0:
-            raise Wrong(f"{said} gave {list(result)}: two of them are further apart than 1, or below 0.", ONE_EACH)
+        refuse(
+            f"{said} gave {list(result)}.",
+            (len(result) != parts, A_LIST),
+            (sum(result) != total, LEFT_OVER),
+            (max(result, default=0) - min(result, default=0) > 1 or min(result, default=0) < 0, ONE_EACH),
+        )
 
 
 GROUPS = "make one list per source, and draw from each."
@@ -85,16 +82,35 @@ POOLS = (  # (seeds of each source, n, what each source should give)
 )
 def stratified(answer):
     """Exercise 3. answer(pool, n, seed) must sample evenly over sources, short ones included, deterministically."""
-    with _calls_of(seeds.sample) as calls:
-        try:
-            for sizes, n, expected in POOLS:
-                pool = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, size in sizes.items() for i in range(size)]
-                result = call(answer, list(pool), n, 0, hint=GROUPS)
-                _stratified_counts(result, pool, n, expected)
-                _stratified_chance(answer, pool, n, result)
-        finally:
-            if calls:
-                raise Wrong("that is seeds.sample itself.", BY_YOURSELF)
+    for sizes, n, expected in POOLS:
+        pool = [seeds.Seed(f"{s}{i}", f"{s} {i}?", s, "test") for s, size in sizes.items() for i in range(size)]
+
+        def again(items, number, n=n):
+            return call(answer, items, n, number, hint=OWN_RNG)
+
+        with _calls_of(seeds.sample) as calls:
+            once = call(answer, pool, n, 0, hint=GROUPS)
+        if calls:
+            raise Wrong("that is seeds.sample itself.", BY_YOURSELF)
+        if not isinstance(once, list | tuple):
+            raise Wrong(f"a list of seeds was expected, {type(once).__name__} came back.", GROUPS)
+        counts = sorted(Counter(s.source for s in once if s in pool).values())
+        refuse(
+            f"{n} from sources of {[*sizes.values()]} seeds should be shared out as {expected}; yours were {counts}.",
+            (len(once) != n, FILL_UP),
+            (len(set(once) & set(pool)) < n, ONCE),
+            (counts != expected, SHORT_FIRST if min(sizes.values()) < n // len(sizes) else GROUPS),
+        )
+        drawn = {frozenset(again(pool, number)) for number in range(60)}
+        # Five of twenty can be chosen in 15,504 ways; a list that is only turned round has 20.
+        of_a = {frozenset(s.id for s in found if s.source == "a") for found in drawn}
+        refuse(
+            f"of {len(pool)} seeds, 60 seed numbers drew {len(drawn)} different samples.",
+            (list(once) != list(again(pool, 0)), OWN_RNG),
+            (set(again(pool[::-1], 0)) != set(once), SORTED),
+            (len(drawn) == 1 and n < len(pool), OWN_RNG),
+            (len(pool) == 40 and len(of_a) <= 20, ANY_OF_THEM),
+        )
 
 
 @contextmanager
@@ -106,39 +122,3 @@ def _calls_of(function):
         yield calls
     finally:
         sys.setprofile(before)
-
-
-def _stratified_counts(result, pool, n, expected):
-    """Raise Wrong unless a sample has the right seeds of each source."""
-    if not isinstance(result, list | tuple):
-        raise Wrong(f"a list of seeds was expected, {type(result).__name__} came back.", GROUPS)
-    if len(result) != n:
-        raise Wrong(f"{n} seeds were asked for, {len(result)} came back.", FILL_UP)
-    if any(item not in pool for item in result) or len(set(result)) < n:
-        raise Wrong("something came back that is not in the pool, or the same seed twice.", ONCE)
-    counts = sorted(Counter(s.source for s in result).values())
-    if counts != expected:
-        sizes = sorted(Counter(s.source for s in pool).values())
-        problem = f"from sources of {sizes} seeds, {n} should be shared out as {expected}; yours were {counts}."
-        raise Wrong(problem, SHORT_FIRST if min(sizes) < n // len(sizes) else GROUPS)
-
-
-def _stratified_chance(answer, pool, n, once):
-    """Raise Wrong unless chance decides, and comes from the seed number alone."""
-
-    def again(items, seed):
-        return call(answer, items, n, seed, hint=OWN_RNG)
-
-    if list(once) != list(again(list(pool), 0)):
-        raise Wrong("the same seed number gave two different samples.", OWN_RNG)
-    if set(again(pool[::-1], 0)) != set(once):
-        raise Wrong("the sample changed when the pool came in another order.", SORTED)
-    if n == len(pool):
-        return
-    # Where the pool is nearly used up two numbers may well choose the same: ask ten of them.
-    if all(set(again(list(pool), number)) == set(once) for number in range(1, 11)):
-        raise Wrong("every seed number gives the same sample: is the seed used?", OWN_RNG)
-    if len(pool) == 40:  # five of twenty can be chosen in 15,504 ways; a list that is only turned round has 20
-        drawn = {frozenset(s.id for s in again(list(pool), number) if s.source == "a") for number in range(60)}
-        if len(drawn) <= 20:
-            raise Wrong(f"60 seed numbers chose only {len(drawn)} different fives of a source's twenty.", ANY_OF_THEM)

@@ -1,6 +1,6 @@
 """Checks of notebook 02: count the requests, cut a reply, write the human's request, parse a transcript."""
 
-from . import Wrong, call, exercise
+from . import Wrong, call, exercise, expect, table
 
 WHO_SPEAKS = "write down who speaks in a dialogue of two turns: question (the seed), answer, question, answer."
 SEED_IS_FREE = "the first question is the seed: you have it, so nobody is asked for it."
@@ -13,11 +13,7 @@ QUESTIONS_COST = "each question but the first is a request as well, not only the
 )
 def requests(answer):
     """Exercise 1. `answer(turns)` → requests that open-header needs for a dialogue of that many turns."""
-    for turns, right in ((1, 1), (2, 3), (5, 9)):
-        got = call(answer, turns, hint=WHO_SPEAKS)
-        if got != right:
-            hint = {2 * turns: SEED_IS_FREE, turns: QUESTIONS_COST}.get(got, WHO_SPEAKS)
-            raise Wrong(f"for {turns} turn(s) you say {got!r}.", hint)
+    table(answer, [((n,), 2 * n - 1, WHO_SPEAKS, (2 * n, SEED_IS_FREE), (n, QUESTIONS_COST)) for n in (1, 2, 5)])
 
 
 LAST_MARK = 'look for the last ".", "!" or "?" that ends a sentence; everything behind it goes.'
@@ -45,10 +41,7 @@ TRIMS = (  # (text, right, hint)
 )
 def trim(answer):
     """Exercise 2. `answer(text)` → the text up to its last whole sentence, "" if there is none."""
-    for text, right, hint in TRIMS:
-        got = call(answer, text, hint=hint)
-        if got != right:
-            raise Wrong(f"{text!r} became {got!r}, not {right!r}.", MARK_STAYS if right and got == right[:-1] else hint)
+    table(answer, [((text,), right, hint, (right[:-1] or None, MARK_STAYS)) for text, right, hint in TRIMS])
 
 
 WORDING = "They talk about {seed}. Their chat so far:\n{transcript}\n[Human]"
@@ -62,7 +55,7 @@ HISTORY = "a chat history is answered as an assistant would. Here the talk is to
 ONE_MESSAGE = 'a list with one message: [{"role": "user", "content": …}].'
 USER = 'the request itself comes from a user, whoever is played in it: "role": "user".'
 GAPS = 'fill both gaps: prompt.replace("{seed}", seed_text) is the first, "{transcript}" the second.'
-ALL_OF_IT = "the whole talk belongs into the prompt, each message on a line of its own; nothing left out."
+ALL_OF_IT = "the whole talk belongs in the prompt, each message on a line of its own; nothing left out."
 MARKERS = "[Human] stands before what the user said, [AI] before what the assistant said."
 
 
@@ -73,26 +66,20 @@ MARKERS = "[Human] stands before what the user said, [AI] before what the assist
 def human_request(answer):
     """Exercise 3. `answer(prompt, seed_text, messages)` → the request for the next question: one user message."""
     for talk in (TALK[:2], TALK):
-        got = call(answer, WORDING, "ice", [dict(message) for message in talk], hint=ONE_MESSAGE)
+        got = call(answer, WORDING, "ice", talk, hint=ONE_MESSAGE)
         lines = [f"{'[Human]' if m['role'] == 'user' else '[AI]'} {m['content']}" for m in talk]
         right = WORDING.replace("{seed}", "ice").replace("{transcript}", "\n".join(lines))
-        if got == [{"role": "user", "content": right}]:
-            continue
         if isinstance(got, list) and got[-len(talk) :] == talk:
             raise Wrong("you send the talk as a chat history.", HISTORY)
-        if not (
-            isinstance(got, list) and len(got) == 1 and isinstance(got[0], dict) and {"role", "content"} <= {*got[0]}
-        ):
+        if not (isinstance(got, list) and len(got) == 1 and isinstance(got[0], dict)):
             raise Wrong(f"a list of one message was expected, you returned {got!r}.", ONE_MESSAGE)
-        if got[0]["role"] != "user":
-            raise Wrong(f"your message has the role {got[0]['role']!r}.", USER)
-        content = str(got[0]["content"])
+        expect(got[0].get("role"), "user", "the role", USER)
+        content, hint = str(got[0].get("content")), ALL_OF_IT
         if "{seed}" in content or "{transcript}" in content or "about ice." not in content:
-            raise Wrong(f"the prompt is not filled in: {content!r}", GAPS)
-        if any(m["content"] not in content for m in talk):
-            raise Wrong(f"something that was said is missing: {content!r}", ALL_OF_IT)
-        hint = MARKERS if any(line not in content for line in lines) else ALL_OF_IT
-        raise Wrong(f"you wrote {content!r}, and {right!r} would be right.", hint)
+            hint = GAPS
+        elif all(m["content"] in content for m in talk) and not all(line in content for line in lines):
+            hint = MARKERS
+        expect(content, right, "the content", hint)
 
 
 OPENS = "go through the lines: [Human] or [AI] at the start of one opens a message."
@@ -105,21 +92,16 @@ AT_THE_START = "a marker counts only at the start of a line: [AI] inside a sente
 STRIP = "the space behind a marker is no part of what was said: take it off with .strip()."
 ONE = "[Human] Why is ice slippery?\n[AI] A thin layer of it melts."
 TWO = f"{ONE}\n[Human] Always?\n[AI] Less so far below zero."
-WRAPPED = "[Human] Why is ice slippery?\n[AI] A thin layer of it\nmelts."
-WRAPPED_TALK = [TALK[0], {"role": "assistant", "content": "A thin layer of it\nmelts."}]
-QUOTED = "[Human] What does [AI] mean?\n[AI] It is the line of the AI; yours has [Human] in front."
-QUOTED_TALK = [
-    {"role": "user", "content": "What does [AI] mean?"},
-    {"role": "assistant", "content": "It is the line of the AI; yours has [Human] in front."},
-]
-PARSES = (  # (text, right, what it is, hint)
-    (TWO, TALK, "two exchanges, a line each", OPENS),
-    (ONE, TALK[:2], "one exchange", KEEP_LAST),
-    (WRAPPED, WRAPPED_TALK, "one exchange, on three lines", GOES_ON),
-    (TWO + "\n[Human] When", TALK, "a last human turn without an answer", UNANSWERED),
-    ("Sure, here it is:\n" + TWO, TALK, "words before the first marker", NOBODYS),
-    (QUOTED, QUOTED_TALK, "an exchange that speaks about the markers", AT_THE_START),
-    ("", [], "an empty text", EMPTY),
+WRAPPED = "A thin layer of it\nmelts."
+ASKED, SAID = "What does [AI] mean?", "It is the line of the AI; yours has [Human] in front."
+PARSES = (  # (text, right, hint)
+    (TWO, TALK, OPENS),
+    (ONE, TALK[:2], KEEP_LAST),
+    (f"[Human] Why is ice slippery?\n[AI] {WRAPPED}", [TALK[0], TALK[1] | {"content": WRAPPED}], GOES_ON),
+    (TWO + "\n[Human] When", TALK, UNANSWERED),
+    ("Sure, here it is:\n" + TWO, TALK, NOBODYS),
+    (f"[Human] {ASKED}\n[AI] {SAID}", [TALK[0] | {"content": ASKED}, TALK[1] | {"content": SAID}], AT_THE_START),
+    ("", [], EMPTY),
 )
 
 
@@ -129,20 +111,8 @@ PARSES = (  # (text, right, what it is, hint)
 )
 def parse(answer):
     """Exercise 4. `answer(text)` → messages of a transcript with [Human] and [AI] at the start of a line."""
-    for text, right, what, hint in PARSES:
-        got = call(answer, text, hint=hint)
-        if got == right:
-            continue
-        if got and right and got == right[:-2]:
-            hint = KEEP_LAST
-        elif _stripped(got) == right:
-            hint = STRIP
-        raise Wrong(f"not yet right for {what}. You returned {got!r}", hint)
-
-
-def _stripped(messages):
-    """The messages without white space around their contents; None where they are no messages."""
-    try:
-        return [{"role": m["role"], "content": m["content"].strip()} for m in messages]
-    except (TypeError, KeyError, AttributeError):
-        return None
+    rows = []
+    for text, right, hint in PARSES:
+        unstripped = [{**m, "content": " " + m["content"]} for m in right]
+        rows.append(((text,), right, hint, (right[:-2], KEEP_LAST), (unstripped, STRIP)))
+    table(answer, rows)
