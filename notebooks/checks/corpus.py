@@ -91,19 +91,17 @@ AT_LENGTH = (
 BREAD = "Wrap the loaf in a cloth, keep it in a wooden box, never in the fridge."
 SOUP = "Let it cool, fill a small box, write the date on it."
 FIRST_STAYS = "the first of several stays: name the later ones only."
-FEW_WORDS = "two dialogues that share a few words are no copies."
 MEMORY = "keep the texts met so far, and look among them."
 WHOLE = "compare whole dialogues, questions and answers together: one of the two alone may well be the same."
 DEAF = "corpus.overlap(text, other) takes no notice of case and punctuation."
-NEAR = "one word differs: ask how much is in common, with corpus.overlap(text, other)."
 LIMIT = "a copy has at least 70 % in common: compare what corpus.overlap gives with 0.7."
 COPIES = (  # (name, seed, answer, whether it is a copy of an earlier one, hint)
     ("a", ASKED, f"{COFFEE}.", False, FIRST_STAYS),
-    ("b", "How do I make good tea?", f"{TEA}.", False, FEW_WORDS),
+    ("b", "How do I make good tea?", f"{TEA}.", False, WHOLE),
     ("c", ASKED, f"{COFFEE}.", True, MEMORY),
     ("d", ASKED, "Ask the neighbor.", False, WHOLE),
     ("e", ASKED.upper(), f"{COFFEE}!", True, DEAF),
-    ("f", ASKED, f"{COFFEE.replace('slowly', 'gently')}.", True, NEAR),
+    ("f", ASKED, f"{COFFEE.replace('slowly', 'gently')}.", True, LIMIT),
     ("g", AT_LENGTH, f"{COFFEE}.", False, WHOLE),
     ("h", "How do I store bread?", BREAD, False, FIRST_STAYS),
     ("i", "How do I store bread?", BREAD.replace("wooden", "paper"), True, LIMIT),  # 73 % in common

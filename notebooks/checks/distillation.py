@@ -10,7 +10,6 @@ INDEX = "give back the place of the best score in the list, from 0; not the scor
 UNREAD = "None is a score that could not be read: leave those places out before you look for the best."
 FIRST = "of two equal scores the first one wins."
 FLOOR = "compare the best score with `floor` before you give its place back; a score equal to `floor` is good enough."
-NOTHING = "where no score is left, give back None."
 PLACES = (  # (scores, right place with floor 60, hint, known mistakes)
     ([40, 90, 70], 1, INDEX),
     ([90, 40], 0, INDEX),
@@ -18,7 +17,7 @@ PLACES = (  # (scores, right place with floor 60, hint, known mistakes)
     ([None, 62, None, 75], 3, UNREAD, (75, INDEX)),
     ([60, 20], 0, FLOOR, (60, INDEX)),
     ([59, 20], None, FLOOR),
-    ([None, None], None, NOTHING),
+    ([None, None], None, FLOOR),
 )
 
 

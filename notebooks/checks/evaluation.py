@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import product
 from numbers import Real
 from statistics import mean
 
@@ -11,18 +12,6 @@ from . import Wrong, call, exercise, expect, refuse, table
 
 SWAP = "in the second order A is the other model's reply: translate the letters of each order into names first."
 BOTH = "a choice in one order only is no win: call it a tie."
-C = "C means that neither is better: a tie, whatever the other order says."
-ORDERS = (  # (answer with a shown first, answer with b shown first, verdict, hint)
-    ("A", "B", "a", SWAP),
-    ("B", "A", "b", SWAP),
-    ("A", "A", "tie", SWAP),
-    ("B", "B", "tie", SWAP),
-    ("A", "C", "tie", BOTH),
-    ("C", "B", "tie", BOTH),
-    ("B", "C", "tie", BOTH),
-    ("C", "A", "tie", BOTH),
-    ("C", "C", "tie", C),
-)
 
 
 @exercise(
@@ -31,7 +20,11 @@ ORDERS = (  # (answer with a shown first, answer with b shown first, verdict, hi
 )
 def two_orders(answer):
     """Exercise 1. answer(a_first, b_first) must give "a", "b" or "tie" for the judge's letters in both orders."""
-    table(answer, [((a_first, b_first), right, hint) for a_first, b_first, right, hint in ORDERS])
+    rows = []
+    for a_first, b_first in product("ABC", repeat=2):
+        right = {"AB": "a", "BA": "b"}.get(a_first + b_first, "tie")
+        rows.append(((a_first, b_first), right, BOTH if "C" in (a_first, b_first) else SWAP))
+    table(answer, rows)
 
 
 VALUES = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]

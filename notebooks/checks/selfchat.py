@@ -85,8 +85,6 @@ def human_request(answer):
 OPENS = "go through the lines: [Human] or [AI] at the start of one opens a message."
 GOES_ON = "a line without a marker goes on with the last message: add '\\n' and the line to its content."
 UNANSWERED = "at the end, drop the last message if it is a user message: it has no answer."
-NOBODYS = "what stands before the first marker belongs to nobody: leave it out."
-EMPTY = "an empty text has no messages: return an empty list."
 KEEP_LAST = "go on to the end: only a question without an answer is dropped, and the last exchange here is whole."
 AT_THE_START = "a marker counts only at the start of a line: [AI] inside a sentence is a word of that sentence."
 STRIP = "the space behind a marker is no part of what was said: take it off with .strip()."
@@ -99,9 +97,9 @@ PARSES = (  # (text, right, hint)
     (ONE, TALK[:2], KEEP_LAST),
     (f"[Human] Why is ice slippery?\n[AI] {WRAPPED}", [TALK[0], TALK[1] | {"content": WRAPPED}], GOES_ON),
     (TWO + "\n[Human] When", TALK, UNANSWERED),
-    ("Sure, here it is:\n" + TWO, TALK, NOBODYS),
+    ("Sure, here it is:\n" + TWO, TALK, OPENS),
     (f"[Human] {ASKED}\n[AI] {SAID}", [TALK[0] | {"content": ASKED}, TALK[1] | {"content": SAID}], AT_THE_START),
-    ("", [], EMPTY),
+    ("", [], OPENS),
 )
 
 
