@@ -11,9 +11,8 @@ import pandas as pd
 
 from . import common, corpus, finetune, models, moderation
 from .budget import Estimate, estimate_requests
-from .chat import EndpointSession
+from .chat import EndpointSession, release
 from .client import ask_once, digest, missing
-from .decoding import release
 from .teacher import Engine, Teacher
 from .text import contained, repeated_share, words
 

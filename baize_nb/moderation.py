@@ -4,23 +4,19 @@ Source: Baize (arXiv 2304.01196) declines by a sentence in its prompt, and says 
 """
 
 import queue
-import re
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
-from pathlib import Path
 from typing import NamedTuple
 
 from . import common
 from .chat import Conversation
 from .text import declines
 
-KINDS = ("decline", "answer", "fact", "today")
-
 
 class Question(NamedTuple):
     """A question. kind: "decline" or "answer" (what an assistant should do), "fact" or "today" (no model can know).
 
-    fact : for "fact", what is known to be true; accept: a true reply has one of these words in it.
+    fact : for "fact", what is known to be true; accept: words of which a true reply has one.
     """
 
     id: str
@@ -31,7 +27,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A question and the reply to it. right: one of the accepted words stands in it; read it all the same."""
+    """A question and the reply to it."""
 
     question: Question
     reply: str
@@ -39,10 +35,6 @@ class Answer(NamedTuple):
     @property
     def declined(self) -> bool:
         return declines(self.reply)
-
-    @property
-    def right(self) -> bool:
-        return any(re.search(rf"\b{re.escape(word)}\b", self.reply, re.IGNORECASE) for word in self.question.accept)
 
 
 class Rate(NamedTuple):
@@ -57,20 +49,10 @@ class Rate(NamedTuple):
         return f"{self.hits} of {self.n} ({self.low:.0%}–{self.high:.0%})"
 
 
-def questions(*kinds: str, path: Path | str | None = None) -> list[Question]:
-    """Read the questions of these kinds, in the order of the file; all where none is named.
-
-    path : a file of your own in the same form. Raises CourseError, with file and line, for a line that is no question.
-    """
-
-    def question(line):
-        found = Question(**line)
-        if found.kind not in KINDS:
-            raise ValueError(f"its kind is {found.kind!r}, which is none of {', '.join(KINDS)}")
-        return found
-
-    found = common.read_jsonl(path or common.DATA / "prompts" / "moderation.jsonl", question, "question")
-    return [question for question in found if question.kind in (kinds or KINDS)]
+def questions(*kinds: str) -> list[Question]:
+    """Read the questions of these kinds, in the order of the file; all where none is named."""
+    found = common.read_jsonl(common.DATA / "prompts" / "moderation.jsonl", lambda line: Question(**line))
+    return [question for question in found if not kinds or question.kind in kinds]
 
 
 def ask(sessions: list[Conversation], questions: list[Question]) -> list[Answer]:
@@ -92,10 +74,8 @@ def ask(sessions: list[Conversation], questions: list[Question]) -> list[Answer]
     with ThreadPoolExecutor(len(sessions)) as pool:
         try:
             return list(pool.map(one, questions))
-        except BaseException:  # an error, an interrupt: no other is begun, and those under way end
+        except BaseException:  # an error, an interrupt: no other is begun
             pool.shutdown(wait=False, cancel_futures=True)
-            for session in sessions:
-                session.stop()
             raise
 
 
@@ -108,10 +88,8 @@ def wilson(hits: int, n: int, z: float = 1.96) -> Rate:
 
 
 def rates(answers: list[Answer]) -> dict[str, Rate]:
-    """Count how many of each kind were declined; for "fact", how many were right."""
-    found = {}
-    for kind in KINDS:
-        hits = [a.right if kind == "fact" else a.declined for a in answers if a.question.kind == kind]
-        if hits:
-            found[kind] = wilson(sum(hits), len(hits))
-    return found
+    """Count how many of each kind were declined."""
+    declined = {}
+    for answer in answers:
+        declined.setdefault(answer.question.kind, []).append(answer.declined)
+    return {kind: wilson(sum(hits), len(hits)) for kind, hits in declined.items()}

@@ -43,14 +43,14 @@ def never_stops(session):
     """`session` without the tokens and the marks that would end its reply early."""
     session.stops = tuple(mark + NEVER for mark in session.stops)
     if isinstance(session, EndpointSession):
-        request = session._request
+        request = session.request
 
         def endless(messages):
             kind, body = request(messages)
             body["extra_body"] = body["extra_body"] | {"ignore_eos": True}
             return kind, body
 
-        session._request = endless
+        session.request = endless
     else:
         inner = session._model.logits
         session._model.logits = lambda ids: without_special(inner(ids), session.tokenizer)

@@ -49,12 +49,12 @@ def executable():
 
 
 class Lab:
-    """A running JupyterLab on a copy of the notebooks. `address`: its URL without the token."""
+    """A running JupyterLab on a copy of the notebooks, without their outputs. `address`: its URL without the token."""
 
     def __init__(self, work):
         self.notebooks = notebooks = work / "notebooks"
         shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-        for path in notebooks.glob("*.ipynb"):  # without outputs: what is seen there was made there
+        for path in notebooks.glob("*.ipynb"):
             notebook = nbformat.read(path, as_version=4)
             for cell in notebook.cells:
                 if cell.cell_type == "code":
@@ -112,12 +112,8 @@ class Lab:
         """End the kernels, then the server, whatever state they are in."""
         with contextlib.suppress(OSError, psutil.NoSuchProcess):
             self.end_kernels()
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 class Page:

@@ -1,7 +1,7 @@
 """Sessions for tests where the real model is not the point: a tiny LLaMA of random weights, and one with a script."""
 
 from baize_nb import models
-from baize_nb.chat import GUARD, ChatSession, Conversation
+from baize_nb.chat import ChatSession, Conversation
 
 
 def tiny(tokenizer=None, **config):
@@ -25,7 +25,7 @@ def llama_tokenizer():
     inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    words = f"{GUARD} [|Human|] [|AI|] What is rain? Water that falls. ping Pong, said the bear. </s> 雪\n" * 4
+    words = "Be brief. [|Human|] [|AI|] What is rain? Water that falls. ping Pong, said the bear. </s> 雪\n" * 4
     inner.train_from_iterator([words], trainers.BpeTrainer(vocab_size=600, special_tokens=special))
     inner.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
@@ -39,7 +39,8 @@ def session(base, **settings):
 class Scripted(Conversation):
     """Says one script after the other, the last one again and again. `asked`: the messages it was given, each time.
 
-    A script is a list of pieces: text, None for the stop token, or an exception to raise. Without scripts it echoes.
+    A script is a list of pieces: text, None for the stop token, a function to call, or an exception to raise. Without
+    scripts it echoes.
     """
 
     def __init__(self, *scripts, **settings):
@@ -55,4 +56,7 @@ class Scripted(Conversation):
         for piece in self.scripts[min(len(self.asked), len(self.scripts)) - 1] if self.scripts else echo:
             if isinstance(piece, BaseException):
                 raise piece
-            yield piece, 1
+            if callable(piece):
+                piece()
+            else:
+                yield piece, 1

@@ -27,18 +27,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    """One JupyterLab for all tests here."""
-    with lab.laboratory(tmp_path_factory.mktemp("lab")) as laboratory:
-        yield laboratory
-
-
-@pytest.fixture
-def page(laboratory):
-    """A fresh browser; the kernels that it started end with it."""
-    with lab.page(laboratory) as page:
+def page(tmp_path_factory):
+    """One JupyterLab and one browser for all tests here."""
+    with lab.laboratory(tmp_path_factory.mktemp("lab")) as laboratory, lab.page(laboratory) as page:
         yield page
-    laboratory.end_kernels()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -47,6 +39,7 @@ def test_every_notebook_runs_without_an_error(page, name):
     page.picture(name.removesuffix(".ipynb"))
     if name.startswith("03"):
         _use_the_keys(page)
+    page.lab.end_kernels()
 
 
 CHAT = """
@@ -59,10 +52,10 @@ ChatWidget({name: EndpointSession(engine, max_new_tokens=48) for name in ("after
 """
 
 
-def test_a_student_chats_and_compares(page, laboratory):
+def test_a_student_chats_and_compares(page):
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     chat = new_notebook(cells=[new_code_cell(CHAT)], metadata=metadata)
-    nbformat.write(chat, laboratory.notebooks / "chat.ipynb")
+    nbformat.write(chat, page.lab.notebooks / "chat.ipynb")
     assert page.run_all("chat.ipynb", SECONDS) == []
     page.tab.set_default_timeout(120_000)
     chat = Chat(page.tab, page.tab.locator(".jp-OutputArea-output:has(.bz-chat)").filter(has_text="Regenerate"))
@@ -71,10 +64,8 @@ def test_a_student_chats_and_compares(page, laboratory):
     _look(page, chat)
     _stop_and_regenerate(chat)
     _edit_by_keyboard(chat)
-    _switch_models(chat)
-    _reload(page, chat)
-    _clear(chat)
-    _copy_and_do_no_harm(page)
+    _switch_reload_and_clear(page, chat)
+    _do_no_harm(page)
     _compare(page)
 
 
@@ -85,7 +76,7 @@ class Chat:
         self.tab, self.box = tab, box
         self.line = box.get_by_role("textbox", name="You")
         self.questions, self.replies = box.locator(".bz-user .bz-bubble"), box.locator(".bz-assistant .bz-bubble")
-        self.status = box.locator("[role=status], [role=alert]")
+        self.status = box.locator("[role=status], [role=alert]").first
 
     def button(self, name):
         return self.box.get_by_role("button", name=re.compile(rf"^\W*{name}$"))  # an icon is a character too
@@ -108,15 +99,13 @@ class Chat:
 def _send_and_read(page, chat):
     """A reply comes word by word, what was typed is shown as typed, and the line is free for the next question."""
     chat.line.scroll_into_view_if_needed()
-    before = chat.replies.count()
     chat.ask("How can I sleep <b>better</b>?")
     lengths = set()
     while chat.box.locator("[aria-busy=true]").count():
-        text = chat.replies.last.inner_text() if chat.replies.count() > before else "…"
-        lengths |= {len(text)} if text != "…" else set()
+        lengths.add(len(chat.replies.last.inner_text()))
         page.tab.wait_for_timeout(20)
-    assert "context:" in chat.done() and chat.replies.count() == before + 1
-    assert len(lengths) > 1, "the reply came all at once"
+    assert "context:" in chat.done() and chat.replies.count() == 1
+    assert len(lengths) > 2, "the reply came all at once"
     assert chat.line.input_value() == "" and chat.line.evaluate("line => line === document.activeElement")
     assert "How can I sleep <b>better</b>?" in chat.questions.last.inner_text()
 
@@ -129,18 +118,15 @@ def _write_lines(page, chat):
     page.tab.evaluate("() => navigator.clipboard.writeText('one\\n  two')")
     chat.line.press("Control+V")
     assert chat.line.input_value() == "Shorter:\none\n  two"
-    page.picture("chat-lines", chat.box)
-    asked = chat.questions.count()
     chat.line.press("Enter")
     page.tab.wait_for_function("line => line.value === ''", arg=chat.line.element_handle())
     chat.done()
-    assert chat.questions.count() == asked + 1 and page.tab.locator(".jp-Cell").count() == count
+    assert chat.questions.count() == 2 and page.tab.locator(".jp-Cell").count() == count
     assert chat.questions.last.inner_text() == "Shorter:\none\n  two"
 
 
 def _look(page, chat):
     """Light, dark, and as narrow as a phone: it can be read, and nothing hangs out at the side."""
-    tab = page.tab
     chat.button("Settings").click()
     page.picture("chat-light", chat.box)
     page.theme("JupyterLab Dark")
@@ -148,22 +134,20 @@ def _look(page, chat):
     assert _contrast(chat.replies.last) > 4.5 and _contrast(chat.status) > 4.5
     page.theme("JupyterLab Light")
     page.command("application:toggle-left-area")
-    tab.set_viewport_size({"width": 360, "height": 800})
+    page.tab.set_viewport_size({"width": 360, "height": 800})
     page.picture("chat-360", chat.box)
-    page.picture("chat-360-page")
     hanging = """box => [...box.querySelectorAll('.bz-bubble, pre, button, input, textarea')].filter(
         part => part.getBoundingClientRect().right > box.getBoundingClientRect().right).length"""
     assert chat.box.evaluate(hanging) == 0
-    tab.set_viewport_size({"width": 1280, "height": 900})
+    page.tab.set_viewport_size({"width": 1280, "height": 900})
     page.command("application:toggle-left-area")
 
 
 def _stop_and_regenerate(chat):
-    """By the mouse; sliders by keys: with 1,024 tokens and the wildest dice a reply is long enough to be stopped."""
-    for slider in (0, 3):
-        chat.box.get_by_role("slider").nth(slider).press("End")
-    field = chat.box.get_by_label("Max tokens").element_handle()
-    chat.tab.wait_for_function("field => field.value === '1024'", arg=field)  # the kernel has heard of it
+    """With 1,024 tokens and the highest temperature a reply is long enough to be stopped by the mouse."""
+    for name, value in (("Temperature", "2"), ("Max tokens", "1024")):
+        chat.box.get_by_label(name).fill(value)
+        chat.box.get_by_label(name).press("Tab")
     asked, replies = chat.questions.all_inner_texts(), chat.replies.count()
     for _ in range(5):  # now and then one ends by itself before the button is reached
         old = chat.replies.last.inner_text()
@@ -176,10 +160,11 @@ def _stop_and_regenerate(chat):
         chat.button("Stop").dispatch_event("click")  # it may have become grey meanwhile
         if "stopped" in chat.done():
             break
-    assert "stopped" in chat.status.inner_text() and "stopped here" in chat.box.inner_text()
+    assert "stopped" in chat.status.inner_text() and chat.box.locator(".bz-note").inner_text() == "stopped"
     assert (chat.questions.all_inner_texts(), chat.replies.count()) == (asked, replies)
-    for slider, key in ((0, "Home"), (3, "Home"), (3, "PageUp")):
-        chat.box.get_by_role("slider").nth(slider).press(key)
+    for name, value in (("Temperature", "0"), ("Max tokens", "24")):
+        chat.box.get_by_label(name).fill(value)
+        chat.box.get_by_label(name).press("Tab")
 
 
 def _edit_by_keyboard(chat):
@@ -191,35 +176,27 @@ def _edit_by_keyboard(chat):
         if chat.tab.evaluate("() => document.activeElement.innerText.trim()") == "Edit":
             break
     chat.tab.keyboard.press("Space")
-    chat.box.get_by_text("Edit the question").wait_for()
-    assert chat.line.input_value() == asked[-1]
+    chat.tab.wait_for_function("line => line.value !== ''", arg=chat.line.element_handle())
+    assert chat.line.input_value() == asked[-1] and chat.questions.all_inner_texts() == asked[:-1]
     chat.ask("How do I wake up early?")
     chat.done()
     assert chat.questions.all_inner_texts() == [*asked[:-1], "How do I wake up early?"]
 
 
-def _switch_models(chat):
-    """Each model has a conversation of its own."""
+def _switch_reload_and_clear(page, chat):
+    """Each model has a conversation of its own, which lives in the kernel: a reload of the page shows it again."""
     chat.button("before tuning").click()
     chat.box.get_by_text("No messages yet").wait_for()
     chat.button("after tuning").click()
     chat.box.get_by_text("How do I wake up early?").wait_for()
-
-
-def _reload(page, chat):
-    """The kernel lives on, and with it the conversation: after a reload the saved notebook shows it again."""
     asked = chat.questions.all_inner_texts()
     page.tab.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     page.tab.reload()
     chat.questions.first.wait_for()
     assert chat.questions.all_inner_texts() == asked
-    count = chat.replies.count()
     chat.ask("Are you still there?")
     chat.done()
-    assert chat.replies.count() == count + 1
-
-
-def _clear(chat):
+    assert chat.replies.count() == len(asked) + 1
     chat.button("Clear").click()
     chat.box.get_by_text("No messages yet").wait_for()
     assert chat.replies.count() == 0 and chat.status.inner_text().startswith("ready")
@@ -228,7 +205,6 @@ def _clear(chat):
 
 ECHO = """
 from baize_nb.chat import Conversation
-from baize_nb.widgets import ChatWidget
 
 class Echo(Conversation):
     def _write(self, messages):
@@ -244,33 +220,27 @@ TEXTS = [
     "<svg><script>harm(1)</script></svg><style>@import 'https://leak.test/a.css'</style>",
     "![x](https://leak.test/pixel.png) <iframe src=https://leak.test/b></iframe>",
     "[x](javascript:harm(1)) \u202etxt.exe",
-    "```python\nprint('a <b>')\n```",
 ]
 
 
-def _copy_and_do_no_harm(page):
-    """Hostile texts in JupyterLab itself (many more: test_hostile.py), and the one handler that is there by intent."""
+def _do_no_harm(page):
+    """Hostile texts in JupyterLab itself; many more: test_hostile.py."""
     ran, asked = [], []
     page.tab.expose_function("harm", lambda what: ran.append(what))
     page.tab.on("request", lambda request: asked.append(request.url))
     chat = Chat(page.tab, page.add(ECHO.replace("{texts}", repr(TEXTS))))
     chat.replies.nth(len(TEXTS) - 1).wait_for()
     assert chat.replies.first.inner_text() == TEXTS[0] and "⟨U+202E⟩" in chat.replies.nth(3).inner_text()
-    copy = chat.box.get_by_role("button", name="Copy this code")
-    copy.focus()
-    page.tab.keyboard.press("Space")
-    assert copy.inner_text() == "Copied"
-    chat.line.focus()
-    page.tab.keyboard.press("Control+V")
-    assert chat.line.input_value().strip() == "print('a <b>')"
     page.picture("chat-hostile", chat.box)
     assert ran == [] and not any("leak.test" in url for url in asked)
 
 
 COMPARE = """
+from baize_nb import common
 from baize_nb.widgets import CompareWidget
 
-CompareWidget({name: EndpointSession(engine, max_new_tokens=12) for name in ("before tuning", "after tuning")})
+rivals = {name: EndpointSession(engine, max_new_tokens=12) for name in ("before tuning", "after tuning")}
+CompareWidget(rivals, common.runs() / "votes.jsonl")
 """
 
 
@@ -305,8 +275,7 @@ def _use_the_keys(page):
     box, tab = page.add(BROWSER), page.tab
     box.get_by_text("1 of 20").wait_for()
     box.locator(".noUi-handle").focus()
-    steps = [("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 20), ("ArrowLeft", 19), ("Home", 1)]
-    for key, expected in steps:
+    for key, expected in (("ArrowRight", 2), ("ArrowLeft", 1), ("End", 20), ("ArrowLeft", 19), ("Home", 1)):
         tab.keyboard.press(key)
         box.get_by_text(f"{expected} of 20", exact=True).wait_for(timeout=20_000)
     box.locator("select").first.focus()
@@ -316,12 +285,13 @@ def _use_the_keys(page):
         tab.keyboard.press("Tab")
     assert [part.split()[0] for part in reached] == ["SELECT", "SELECT", "INPUT", "BUTTON", "DIV"]
     assert "Next" in reached[3]
-    assert "<img src=x" in box.locator(".bz-said").first.inner_text() and tab.evaluate("() => window.stolen") is None
+    assert "<img src=x" in box.locator(".bz-bubble").first.inner_text()
+    assert tab.evaluate("() => window.stolen") is None
 
 
 def _contrast(bubble):
     """WCAG contrast of a bubble's text against the first ground behind it that is not see-through."""
-    text, ground = bubble.evaluate(
+    colors = bubble.evaluate(
         """e => {
             const color = getComputedStyle(e).color;
             const solid = c => c && c !== 'transparent' && !/, 0\\)$/.test(c);
@@ -329,12 +299,9 @@ def _contrast(bubble):
             return [color, getComputedStyle(e).backgroundColor];
         }"""
     )
-    bright, dark = sorted((_luminance(text), _luminance(ground)), reverse=True)
-    return (bright + 0.05) / (dark + 0.05)
-
-
-def _luminance(color):
-    """Relative luminance of an `rgb(…)` color."""
-    parts = [float(x) / 255 for x in re.findall(r"[\d.]+", color)[:3]]
-    r, g, b = (x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+    bright = []
+    for color in colors:
+        parts = [float(x) / 255 for x in re.findall(r"[\d.]+", color)[:3]]
+        r, g, b = (x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+        bright.append(0.2126 * r + 0.7152 * g + 0.0722 * b)  # relative luminance
+    return (max(bright) + 0.05) / (min(bright) + 0.05)

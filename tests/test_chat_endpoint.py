@@ -7,11 +7,13 @@ import openai
 import pytest
 from endpoints import Answer, answering, serving
 
-from baize_nb import models, teacher, transcript
+from baize_nb import teacher, transcript
 from baize_nb.chat import EndpointSession
 from baize_nb.common import CourseError
 from baize_nb.finetune import encode_prompt
 from baize_nb.teacher import Teacher
+
+PIECE = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
 
 @pytest.fixture(scope="module")
@@ -20,29 +22,22 @@ def engine():
         yield embedded
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return models.load_tokenizer()
+def piece(finish=None, **delta):
+    """A chunk of a streamed answer; text= makes one of a raw completion."""
+    text = {"text": delta.pop("text")} if "text" in delta else {"delta": delta}
+    return PIECE | {"choices": [{"index": 0, "finish_reason": finish, **text}]}
 
 
-def pieces_of(*words, kind="text", finish="stop", usage=None):
-    """The body of a streamed completion."""
-    parts = [{"text": w} if kind == "text" else {"delta": {"content": w}} for w in words]
-    parts.append({"text": "", "finish_reason": finish} if kind == "text" else {"delta": {}, "finish_reason": finish})
-    chunks = [{"choices": [{"index": 0, "finish_reason": None} | part]} for part in parts]
-    chunks += [{"choices": [], "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1]}}] if usage else []
-    about = {"id": "x", "created": 0, "model": "m", "object": "chunk"}
-    lines = [f"data: {json.dumps(about | chunk)}\n\n" for chunk in chunks]
-    return "".join([*lines, "data: [DONE]\n\n"]).encode()
+def streaming(chunks, seen=None, fault=""):
+    """A server that always streams these chunks, or this body, and notes each request as (path, body)."""
 
-
-def saying(*words, seen=None, fault="", **more):
-    """A server that always streams these words, and notes each request as (path, body)."""
-
-    async def answer(path, body):
+    async def answer(path, asked):
         if seen is not None:
-            seen.append((path, body))
-        return Answer(pieces_of(*words, **more), headers={"Content-Type": "text/event-stream"}, fault=fault)
+            seen.append((path, asked))
+        body = chunks
+        if isinstance(chunks, list):
+            body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode()
+        return Answer(body, headers={"Content-Type": "text/event-stream"}, fault=fault)
 
     return serving(answer)
 
@@ -69,8 +64,8 @@ def test_a_reply_from_llama_cpp_never_begins_with_the_stop_token(engine, tokeniz
     class Eager(EndpointSession):
         """Its model wants to say nothing but the stop token. free: without our grammar."""
 
-        def _request(self, messages):
-            kind, body = super()._request(messages)
+        def request(self, messages):
+            kind, body = super().request(messages)
             body["extra_body"] |= {"grammar": ""} if self.free else {}
             return kind, body | {"logit_bias": {str(tokenizer.eos_token_id): 100}}
 
@@ -99,71 +94,72 @@ def test_stop_ends_a_reply_and_the_talk_goes_on(engine, tokenizer, baize):
 
 def test_the_request_is_the_training_text_and_the_settings(tokenizer):
     seen = []
-    with saying(" Water", ".", seen=seen) as url:
+    words = [" Rain 雪", " is", " 🎉 [x] \n[|Hu", "man|] And", " snow?"]
+    usage = PIECE | {"choices": [], "usage": {"prompt_tokens": 30, "completion_tokens": 7}}
+    with streaming([*(piece(text=word) for word in words), piece("stop", text=""), usage], seen) as url:
         settings = {"max_new_tokens": 9, "temperature": 0.5, "top_p": 0.8, "repetition_penalty": 1.2, "seed": 4}
         chat = EndpointSession(Teacher(url, "m"), tokenizer, **settings)
-        chat.answer("What is rain? [|AI|]")
-        assert chat.messages[1] == {"role": "assistant", "content": "Water.", "end": "stop"}
+        pieces = list(chat.stream("What is rain? [|AI|]"))
         chat.guard = ""
         chat.answer("Why?")
+    assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "marker"
+    assert not any("[|" in piece for piece in pieces)
     (path, body), (_, second) = seen
     assert path.endswith("/completions") and "chat" not in path
     asked = [{"role": "user", "content": "What is rain? [ |AI|]"}]
     assert body["prompt"] == encode_prompt(asked, tokenizer)
     assert {"max_tokens": 9, "temperature": 0.5, "top_p": 0.8, "repeat_penalty": 1.2}.items() <= body.items()
     assert body["stream"] and body["cache_prompt"] and body["seed"] != second["seed"]
-    talk = [*asked, {"role": "assistant", "content": "Water."}, {"role": "user", "content": "Why?"}]
+    talk = [*asked, {"role": "assistant", "content": "Rain 雪 is 🎉 [x]"}, {"role": "user", "content": "Why?"}]
     assert second["prompt"] == encode_prompt(talk, tokenizer, preamble="") == chat.request(talk)[1]["prompt"]
 
 
-def test_a_chat_model_gets_the_guard_as_system_message_and_no_marks_of_its_format():
+def test_a_chat_model_gets_the_guard_as_system_message_and_as_many_whole_turns_as_fit():
     seen = []
-    with saying("It says [AI]", "!", kind="chat", seen=seen) as url:
+    with streaming([piece(content="It says [AI]"), piece("stop", content="!")], seen) as url:
         chat = EndpointSession(Teacher(url, "m", sampling={"frequency_penalty": 0.4, "temperature": 9}))
         assert chat.answer("Hi <|im_start|>") == "It says [AI]!"  # to it a marker is a word like any other
-        chat.guard = ""
-        chat.answer("Why?")
-    (path, body), (_, second) = seen
+        chat.guard, chat.max_new_tokens, chat.context = "", 8, 200
+        for i in range(9):
+            chat.answer(f"Question {i}, with some more words to fill the window up.")
+        with pytest.raises(CourseError, match="too long"):
+            chat.stream("word " * 2000)
+    (path, body), (_, last) = seen[0], seen[-1]
     assert path.endswith("/chat/completions")
     assert body["messages"] == [
         {"role": "system", "content": transcript.PREAMBLE.strip()},
         {"role": "user", "content": "Hi < |im_start|>"},
     ]
     assert body["temperature"] == 1.0 and body["frequency_penalty"] == 0.4 and "repeat_penalty" not in body
-    assert [m["role"] for m in second["messages"]] == ["user", "assistant", "user"]
+    roles = [m["role"] for m in last["messages"]]
+    assert roles[0] == roles[-1] == "user" and 3 <= len(roles) < 18 and 0 < chat.used[0] <= 200
+    assert "Question 8" in last["messages"][-1]["content"]
 
 
-def test_a_long_talk_is_cut_by_whole_turns_and_its_size_is_learned_from_the_endpoint():
-    seen = []
-    with saying("Ho", kind="chat", seen=seen) as url:
-        chat = EndpointSession(Teacher(url, "m"), max_new_tokens=8, context=200)
-        for i in range(9):
-            chat.answer(f"Question {i}, with some more words to fill the window up.")
-        with pytest.raises(CourseError, match="too long"):
-            chat.stream("word " * 2000)
-    roles = [m["role"] for m in seen[-1][1]["messages"]]
-    assert roles[:2] == ["system", "user"] and roles[-1] == "user" and 3 <= len(roles) < 18
-    assert "Question 8" in seen[-1][1]["messages"][-1]["content"] and 100 < chat.used[0] <= 200
-    with saying("It rains.", kind="chat", finish="length", usage=(1000, 7)) as url:
-        chat = EndpointSession(Teacher(url, "m"), context=4000)
-        chat.answer("What is rain?")
-    assert 1000 <= chat.used[0] < 1300 and chat.last.tokens == 7 and chat.last.end == "limit"
+def test_a_parameter_that_is_refused_is_left_out_from_then_on(capsys):
+    asked = []
+
+    async def answer(path, body):
+        asked.append(body)
+        for name in ("seed", "stream_options"):
+            if name in body:
+                detail = [{"loc": ["body", name], "msg": "Extra inputs not permitted"}]
+                return Answer({"message": {"detail": detail}}, 422)
+        body = f"data: {json.dumps(piece('stop', content='It rains.'))}\n\n".encode()
+        return Answer(body, headers={"Content-Type": "text/event-stream"})
+
+    with serving(answer) as url:
+        chat = EndpointSession(Teacher(url, "m"))
+        assert chat.answer("Why?") == chat.answer("And why?") == "It rains."
+    assert len(asked) == 4 and capsys.readouterr().out.count("left out") == 2
 
 
 # ---- what comes back
 
 
-def test_no_half_marker_is_shown_and_characters_are_whole(tokenizer):
-    with saying(" Rain 雪", " is", " 🎉 [x] \n[|Hu", "man|] And", " snow?", usage=(30, 7)) as url:
-        chat = EndpointSession(Teacher(url, "m"), tokenizer)
-        pieces = list(chat.stream("What?"))
-    assert "".join(pieces) == "Rain 雪 is 🎉 [x]" and chat.last.end == "marker"
-    assert not any("[|" in piece for piece in pieces)
-
-
 @pytest.mark.timeout(60)
 def test_stop_works_while_the_endpoint_says_nothing():
-    with saying(fault="hang") as url:
+    with streaming([], fault="hang") as url:
         chat = EndpointSession(Teacher(url, "m"))
         pieces = chat.stream("Hello?")
         threading.Timer(0.3, chat.stop).start()
@@ -172,12 +168,11 @@ def test_stop_works_while_the_endpoint_says_nothing():
 
 
 def test_a_reply_that_breaks_off_is_kept_and_said():
-    words = [f" word{i}" for i in range(20)]
-    with saying(*words, kind="chat", fault="cut") as url:
+    with streaming([piece(content=f" word{i}") for i in range(20)], fault="cut") as url:
         chat, said = EndpointSession(Teacher(url, "m")), ""
         with pytest.raises(CourseError, match="broke off"):
-            for piece in chat.stream("Hello?"):
-                said += piece
+            for text in chat.stream("Hello?"):
+                said += text
         assert said.startswith("word0") and chat.messages[1] == {"role": "assistant", "content": said, "end": "stopped"}
         with pytest.raises(CourseError, match="broke off"):
             list(chat.regenerate())
@@ -185,49 +180,32 @@ def test_a_reply_that_breaks_off_is_kept_and_said():
 
 
 def test_errors_say_what_to_do():
-    with answering(401) as url:
-        chat = EndpointSession(Teacher(url, "m", "wrong"))
-        with pytest.raises(CourseError, match="refused the key"):
-            chat.answer("Hello?")
-    chat.teacher.base_url = "http://127.0.0.1:9/v1"
+    for status, body, said in ((401, "", "refused the key"), (400, '{"error": {"message": "no such"}}', "no such")):
+        with answering(status, body) as url, pytest.raises(CourseError, match=said):
+            EndpointSession(Teacher(url, "m", "wrong")).answer("Hello?")
     with pytest.raises(CourseError, match="Nothing answers"):
-        chat.answer("Hello?")
-    refused = answering(400, '{"error": {"message": "no such model"}}')
-    with refused as url, pytest.raises(CourseError, match="no such model"):
-        EndpointSession(Teacher(url, "m")).answer("Hello?")
-    assert chat.messages == []
+        EndpointSession(Teacher("http://127.0.0.1:9/v1", "m")).answer("Hello?")
 
 
-PIECE = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-
-
-def piece(finish=None, **delta):
-    return PIECE | {"choices": [{"index": 0, "finish_reason": finish, "delta": delta}]}
-
-
-STREAMS = {  # what an endpoint sends: [chunks] or a body, and (reply, end), or what is said
-    "no delta": (
-        [piece(content="Rain "), PIECE | {"choices": [{"delta": None}]}, piece("stop", content="falls.")],
-        "stop",
-    ),
-    "no choices": (
-        [piece(content="Rain "), PIECE, PIECE | {"choices": [None]}, piece("stop", content="falls.")],
-        "stop",
-    ),
+RAIN = [piece(content="Rain "), piece("stop", content="falls.")]
+STREAMS = {  # what an endpoint sends: [chunks] or a body, and the end of the reply "Rain falls.", or what is said
+    "no delta": ([RAIN[0], PIECE | {"choices": [{"delta": None}]}, RAIN[1]], "stop"),
+    "no choices": ([RAIN[0], PIECE, PIECE | {"choices": [None]}, RAIN[1]], "stop"),
     "no reason": ([piece(content="Rain falls.")], "stop"),
     "stop by name": ([piece(content="Rain falls."), piece("eos_token")], "stop"),
     "cut": ([piece(content="Rain falls."), piece("MAX_TOKENS")], "limit"),
     "filter": ([piece(content="Rain falls."), piece("content_filter")], "filter"),
-    "thoughts shown": ([piece(content=part) for part in ("<thi", "nk>Hm.", "</think>\n\n", "Rain ", "falls.")], "stop"),
-    "thoughts apart": ([piece(reasoning_content="Hm."), piece("stop", content="Rain falls.")], "stop"),
+    "thoughts shown": ([*(piece(content=part) for part in ("<thi", "nk>Hm.", "</think>\n\n")), *RAIN], "stop"),
+    "thoughts apart": ([piece(reasoning_content="Hm."), *RAIN], "stop"),
+    "thoughts in brackets": ([*(piece(content=part) for part in ("[THI", "NK]Hm.", "[/THINK]")), *RAIN], "stop"),
     "parts": ([piece("stop", content=[{"type": "thinking"}, {"type": "text", "text": "Rain falls."}])], "stop"),
-    "odd usage": ([piece("stop", content="Rain falls.") | {"usage": {"completion_tokens": 2.5}}], "stop"),
+    "odd usage": ([*RAIN, PIECE | {"choices": [], "usage": {"completion_tokens": 2.5}}], "stop"),
     "only thoughts": ([piece(reasoning_content="Hm."), piece("length")], CourseError("thought up to the token limit")),
     "hidden thoughts": ([piece("length", content="")], CourseError("thought up to the token limit")),
-    "thoughts in brackets": ([piece(content=part) for part in ("[THI", "NK]Hm.", "[/THINK]", "Rain falls.")], "stop"),
+    "empty": ([piece("stop", content="")], CourseError("empty reply")),
     "no credit": ([PIECE | {"error": {"message": "Add credits", "code": 402}}], CourseError("no quota left")),
     "error": ([PIECE | {"error": {"message": "upstream died"}}], CourseError("broke off.*upstream died")),
-    "error later": ([piece(content="R"), PIECE | {"error": {"message": "died"}}], CourseError("broke off.*died")),
+    "error later": ([RAIN[0], PIECE | {"error": {"message": "died"}}], CourseError("broke off.*died")),
     "a fault at the end": ([piece("error", content="R")], CourseError("broke off")),
     "HTML": (b"<html>portal</html>", CourseError("no stream")),
     "JSON": (json.dumps(PIECE).encode(), CourseError("no stream")),
@@ -238,12 +216,7 @@ STREAMS = {  # what an endpoint sends: [chunks] or a body, and (reply, end), or 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_is_a_reply_a_cut_a_filter_or_a_fault(name):
     sent, end = STREAMS[name]
-    body = sent if isinstance(sent, bytes) else "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in sent).encode()
-
-    async def answer(path, asked):
-        return Answer(body, headers={"Content-Type": "text/event-stream"})
-
-    with serving(answer) as url:
+    with streaming(sent) as url:
         chat = EndpointSession(Teacher(url, "m"))
         if isinstance(end, CourseError):
             with pytest.raises(CourseError, match=str(end)):
@@ -252,21 +225,3 @@ def test_a_stream_is_a_reply_a_cut_a_filter_or_a_fault(name):
         else:
             assert chat.answer("What is rain?") == "Rain falls."
             assert chat.last.end == chat.messages[1]["end"] == end
-
-
-def test_a_parameter_that_is_refused_is_left_out_from_then_on(capsys):
-    asked = []
-
-    async def answer(path, body):
-        asked.append(body)
-        for name in ("seed", "stream_options"):
-            if name in body:
-                return Answer(
-                    {"message": {"detail": [{"loc": ["body", name], "msg": "Extra inputs not permitted"}]}}, 422
-                )
-        return Answer(pieces_of("It rains.", kind="chat"), headers={"Content-Type": "text/event-stream"})
-
-    with serving(answer) as url:
-        chat = EndpointSession(Teacher(url, "m"))
-        assert chat.answer("Why?") == chat.answer("And why?") == "It rains."
-    assert len(asked) == 4 and capsys.readouterr().out.count("left out") == 2

@@ -1,14 +1,11 @@
 """The widgets without a browser: what their parts do, that nothing a person wrote is lost, that text stays text."""
 
 import json
-import re
 import signal
 import threading
 import warnings
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from talks import Scripted, session, tiny
 
 from baize_nb.common import CourseError
@@ -21,14 +18,9 @@ def base():
     return tiny()
 
 
-def press_enter(text, later=""):
-    """What the page sends when Enter is pressed in the field; later: typed before the kernel took it."""
-    text.value += html.ENTER + later
-
-
-def talk(session, *questions, **options):
-    """A widget in the foreground in which these questions were asked."""
-    chat = ChatWidget(session, **{"threaded": False, **options})
+def talk(session, *questions, threaded=False):
+    """A widget in which these questions were asked."""
+    chat = ChatWidget(session, threaded=threaded)
     for question in questions:
         ask(chat, question)
     return chat
@@ -58,34 +50,21 @@ def test_a_click_on_send_shows_question_and_reply(threaded):
     assert f"context: {tokens} of 500 tokens" in chat.status.value and 0 < tokens < size == 500
 
 
-def test_enter_sends_and_nothing_warns():
+def test_enter_sends_the_lines_before_it_keeps_what_was_typed_later_and_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         chat = ChatWidget(Scripted(), threaded=False)
-        chat.text.value = "What is rain?"
-        press_enter(chat.text)
-    assert contents(chat) == ["What is rain?"] * 2
-
-
-def test_a_message_has_lines_and_what_is_typed_after_enter_stays():
-    chat = ChatWidget(Scripted(), threaded=False)
-    chat.text.value = "def f():\n    return 1\n"
-    assert chat.session.messages == []
-    press_enter(chat.text, "And")
-    assert contents(chat)[0] == "def f():\n    return 1" and chat.text.value == "And"
+        for typed in ("def f():\n    return 1\n", "   "):
+            chat.text.value = typed
+            assert chat.session.messages == []
+        chat.send.click()  # nothing was typed
+        assert chat.again.disabled and chat.change.disabled and chat.export.disabled
+        chat.again.click()
+        chat.change.click()
+        assert chat.session.messages == [] and "No messages yet" in chat.view.value
+        chat.text.value = f"def f():\n    return 1\n{html.ENTER}And"
+    assert contents(chat) == ["def f():\n    return 1"] * 2 and chat.text.value == "And"
     assert "def f():\n    return 1</div>" in chat.view.value
-
-
-def test_typing_without_enter_an_empty_line_and_an_empty_conversation_do_nothing():
-    chat = ChatWidget(Scripted(), threaded=False)
-    chat.text.value = "half a quest"
-    assert chat.session.messages == []
-    chat.text.value = "   "
-    chat.send.click()
-    assert chat.again.disabled and chat.change.disabled and chat.export.disabled
-    chat.again.click()
-    chat.change.click()
-    assert chat.session.messages == [] and "ready" in chat.status.value and "No messages yet" in chat.view.value
 
 
 def test_a_reply_in_a_thread_can_be_stopped_and_cleared(base):
@@ -93,8 +72,7 @@ def test_a_reply_in_a_thread_can_be_stopped_and_cleared(base):
     chat.text.value = "Tell me everything about rivers."
     chat.send.click()
     assert chat.busy and not chat.stop.disabled and chat.send.disabled and "writing" in chat.status.value
-    chat.text.value = "impatient"
-    press_enter(chat.text)
+    chat.text.value = f"impatient{html.ENTER}"
     assert chat.text.value.endswith("impatient")
     chat.stop.click()
     assert chat.wait(60)
@@ -105,120 +83,81 @@ def test_a_reply_in_a_thread_can_be_stopped_and_cleared(base):
     assert not chat.busy and chat.session.messages == [] and "No messages yet" in chat.view.value
 
 
-def test_the_picker_switches_between_conversations():
-    chat = talk({"one <i>": Scripted(), "two": Scripted()}, "Only for one?")
+def test_the_picker_switches_between_conversations_and_their_settings():
+    odd = {"temperature": 3.5, "top_p": 0.01, "repetition_penalty": 0.9, "max_new_tokens": 3000}
+    chat = talk({"one <i>": Scripted(), "two": Scripted(**odd)}, "Only for one?")
     assert "one &lt;i&gt;" in chat.view.value and "<i>" not in chat.view.value
+    chat.controls["temperature"].value, chat.controls["max_new_tokens"].value = 0.5, 7
+    assert (chat.session.temperature, chat.session.max_new_tokens, chat.session.top_p) == (0.5, 7, 0.95)
     chat.picker.value = "two"
     assert "Only for one?" not in chat.view.value and chat.session.messages == []
+    assert {name: getattr(chat.session, name) for name in odd} == odd  # showing changes nothing
+    assert chat.controls["max_new_tokens"].value == 3000
+    chat.controls["top_p"].value = 0.5
+    assert {name: getattr(chat.session, name) for name in odd} == odd | {"top_p": 0.5}
     chat.picker.value = "one <i>"
     assert "Only for one?" in chat.view.value
+    assert chat.controls["temperature"].value == 0.5 and chat.session.top_p == 0.95
     shown = chat._repr_mimebundle_()
     assert shown["text/plain"] == "Chat with one <i>, two: run this cell to use it."
     assert "application/vnd.jupyter.widget-view+json" in shown
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_an_error_is_shown_and_the_question_is_not_lost(threaded):
-    chat = ChatWidget(Scripted([MemoryError("no <room>")]), threaded=threaded)
+def test_an_error_is_shown_and_neither_the_question_nor_what_was_typed_meanwhile_is_lost(threaded):
+    def type_on():
+        chat.text.value = "And another thing"
+
+    chat = ChatWidget(Scripted([type_on, MemoryError("no <room>")]), threaded=threaded)
     ask(chat, "Hello?")
-    assert "MemoryError: no &lt;room&gt;" in chat.status.value
-    assert chat.text.value == "Hello?" and not chat.send.disabled and chat.session.messages == []
+    assert "MemoryError: no &lt;room&gt;" in chat.status.value and "alert" in chat.status.value
+    assert chat.text.value == "Hello?\nAnd another thing" and not chat.send.disabled and chat.session.messages == []
     chat.session.context = 64
     ask(chat, "word " * 200)
     assert "too long" in chat.status.value and "CourseError" not in chat.status.value
     assert chat.text.value.startswith("word word")
 
 
-def test_what_was_typed_meanwhile_does_not_push_the_question_out():
-    class Typing(Scripted):
-        def _write(self, messages):
-            chat.text.value = "And another thing"
-            raise MemoryError
-            yield
-
-    chat = ChatWidget(Typing(), threaded=False)
-    ask(chat, "Hello?")
-    assert chat.text.value == "Hello?\nAnd another thing"
-
-
-def test_regenerate_writes_another_reply_to_the_same_question():
-    chat = talk(Scripted(["One."], ["Two."], ["Three."], [MemoryError()]), "What is rain?", "And snow?")
+def test_regenerate_writes_another_reply_and_edit_takes_the_question_back():
+    chat = talk(Scripted(["One."], ["Two."], ["Three."], [MemoryError()], ["Four."]), "What is rain?", "And snow?")
     chat.text.value = "a draft"
     for _ in range(2):  # the second one fails: the old reply stays
         chat.again.click()
         assert contents(chat) == ["What is rain?", "One.", "And snow?", "Three."]
     assert "alert" in chat.status.value
     assert chat.view.value.count("And snow?") == 1 and chat.live.value == "" and chat.text.value == "a draft"
-
-
-def test_edit_takes_the_question_back_and_sends_it_anew():
-    chat = talk(Scripted(["Yes."], ["Yes."], [MemoryError()], ["No."]), "What is rain?", "And snow?")
-    before = contents(chat)
-    chat.text.value = "a draft"
     chat.change.click()
-    chat.change.click()  # given up
-    assert chat.text.value == "a draft" and "Edit the question" not in chat.status.value
-    chat.change.click()
-    assert chat.text.value == "And snow?" and "Edit the question" in chat.status.value
-    ask(chat, "And hail?")  # fails: it can be tried again
-    assert contents(chat) == before and chat.text.value == "And hail?" and "alert" in chat.status.value
-    press_enter(chat.text)
-    assert contents(chat) == ["What is rain?", "Yes.", "And hail?", "No."]
-    assert "And snow?" not in chat.view.value and chat.text.value == "a draft" and chat.change.description == "Edit"
+    assert chat.text.value == "And snow?\na draft" and contents(chat) == ["What is rain?", "One."]
+    ask(chat, "And hail?")
+    assert contents(chat) == ["What is rain?", "One.", "And hail?", "Four."] and "And snow?" not in chat.view.value
 
 
-def test_sliders_set_the_picked_session_and_showing_changes_nothing():
-    odd = {"temperature": 3.5, "top_p": 0.01, "repetition_penalty": 0.9, "max_new_tokens": 3000}
-    chat = ChatWidget({"one": Scripted(), "two": Scripted(**odd)})
-    fields = chat.controls.fields
-    fields["temperature"].value, fields["max_new_tokens"].value = 0.5, 7
-    assert (chat.session.temperature, chat.session.max_new_tokens, chat.session.top_p) == (0.5, 7, 0.95)
-    chat.controls.sliders["top_p"].value = 0.9500000000000001  # what a page makes of 19 steps of 0.05
-    assert chat.session.top_p == 0.95
-    chat.picker.value = "two"
-    assert fields["max_new_tokens"].value == 3000 and {name: getattr(chat.session, name) for name in odd} == odd
-    fields["top_p"].value, fields["repetition_penalty"].value = 0.5, 1.2
-    changed = odd | {"top_p": 0.5, "repetition_penalty": 1.2}
-    assert {name: getattr(chat.session, name) for name in odd} == changed
-    chat.picker.value = "one"
-    assert fields["temperature"].value == 0.5 and chat.session.top_p == 0.95
-
-
-def test_save_says_where_and_never_writes_over_an_earlier_one(tmp_path):
-    chat = talk({"My <model>": Scripted()}, "What is rain?", folder=tmp_path)
+def test_save_says_where_and_never_writes_over_an_earlier_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAIZE_RUNS", str(tmp_path))
+    chat = talk({"My <model>": Scripted()}, "What is rain?")
     chat.export.click()
     chat.export.click()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-model-1.jsonl", "my-model-2.jsonl"]
-    assert "my-model-2.jsonl" in chat.status.value
+    first, second = sorted(tmp_path.rglob("chats/*"))
+    assert (first.name, second.name) == ("my-model-1.jsonl", "my-model-2.jsonl") and second.name in chat.status.value
     again = Scripted()
-    again.load(tmp_path / "my-model-1.jsonl")
+    again.load(first)
     assert again.messages == chat.session.messages
-    chat.folder = tmp_path / "my-model-1.jsonl"
+    monkeypatch.setenv("BAIZE_RUNS", str(first))
     chat.export.click()
     assert "alert" in chat.status.value and len(chat.session.messages) == 2
 
 
 def test_in_the_foreground_the_kernels_interrupt_stops_a_reply():
-    class Interrupting(Scripted):
-        def _write(self, messages):
-            yield "Rivers ", 1
-            signal.raise_signal(signal.SIGINT)
-            yield "never said", 1
-
-    chat = talk(Interrupting(), "Tell me about rivers.")
+    interrupt = lambda: signal.raise_signal(signal.SIGINT)  # noqa: E731
+    chat = talk(Scripted(["Rivers ", interrupt, "never said"]), "Tell me about rivers.")
     assert contents(chat) == ["Tell me about rivers.", "Rivers"] and chat.session.last.end == "stopped"
-    assert not chat.busy and not chat.send.disabled and chat.text.value == "" and "stopped here" in chat.view.value
+    assert not chat.busy and not chat.send.disabled and chat.text.value == ""
+    assert 'bz-note">stopped' in chat.view.value
 
 
 def test_two_widgets_on_one_session_refuse_and_lose_nothing():
-    class Slow(Scripted):
-        def _write(self, messages):
-            yield "One", 1
-            assert go.wait(60)
-            yield from super()._write(messages)
-
     go = threading.Event()
-    shared = Slow([" two.", None])
+    shared = Scripted(["One", lambda: go.wait(60), " two.", None])
     first, second = ChatWidget(shared, threaded=True), ChatWidget(shared, threaded=True)
     first.text.value = "first question"
     first.send.click()
@@ -244,9 +183,14 @@ def test_two_widgets_on_one_session_refuse_and_lose_nothing():
 # ---- compare
 
 
-def compare(path=None, threaded=False, **scripts):
+def compare(path, threaded=False, **scripts):
     scripts = scripts or {"Romeo": ["I am."], "Juliet": ["Wherefore?"]}
-    return CompareWidget({name: Scripted(script) for name, script in scripts.items()}, path, threaded=threaded)
+    return CompareWidget({name: Scripted(script) for name, script in scripts.items()}, path, threaded)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "votes.jsonl"
 
 
 def page(widget):
@@ -259,8 +203,8 @@ def enabled(widget):
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_the_names_are_hidden_until_the_vote(threaded):
-    widget = compare(threaded=threaded)
+def test_the_names_are_hidden_until_the_vote(path, threaded):
+    widget = compare(path, threaded)
     assert enabled(widget) == []
     ask(widget, "What is <b>rain</b>?")
     assert "Romeo" not in page(widget) and "Juliet" not in page(widget) and "&lt;b&gt;rain" in page(widget)
@@ -271,54 +215,40 @@ def test_the_names_are_hidden_until_the_vote(threaded):
     assert {left, right} == {"Romeo", "Juliet"} and enabled(widget) == []
     widget.ballot["right"].click()  # the second half of a double click
     assert len(widget.votes.cast) == 1
-    assert (
-        f"{left}</th><td>better 1 of 1" in widget.tally.value and f"{right}</th><td>better 0 of 1" in widget.tally.value
-    )
-    assert widget._repr_mimebundle_()["text/plain"] == ("A blind comparison of Romeo, Juliet: run this cell to use it.")
+    assert f"{left} better 1 of 1" in widget.tally.value and f"{right} better 0 of 1" in widget.tally.value
+    assert widget._repr_mimebundle_()["text/plain"] == "A blind comparison of Romeo, Juliet: run this cell to use it."
 
 
-def test_each_reply_stands_on_the_side_of_its_model_and_the_draw_is_fair():
-    widget, sides = compare(), []
-    for turn in range(100):
+def test_each_reply_stands_on_the_side_of_its_model_and_every_vote_is_kept(path):
+    widget, sides = compare(path), []
+    for turn in range(60):
         ask(widget, f"Question {turn}?")
         assert [len(one.messages) for one in widget.sessions.values()] == [2, 2]  # each a new conversation
-        widget.ballot["same"].click()
+        widget.ballot[("same", "bad", "right")[turn % 3]].click()
     for vote in widget.votes.cast:
         for side in ("left", "right"):
             assert vote[f"{side}_reply"] == {"Romeo": "I am.", "Juliet": "Wherefore?"}[vote[side]]
             assert vote["settings"][side] == widget.sessions[vote[side]].settings()
         sides.append(vote["left"])
-    assert 30 < sides.count("Romeo") < 70 and "the same</th><td>100" in widget.tally.value
-    again = compare()
-    ask(again)
-    again.ballot["same"].click()
-    assert again.votes.cast[0]["left"] == sides[0], "the draw depends on seed and turn alone"
-
-
-def test_votes_are_kept_in_a_file_and_counted_from_it(tmp_path):
-    path = tmp_path / "votes.jsonl"
-    widget = compare(path)
-    for choice in ("right", "bad"):
-        ask(widget)
-        widget.ballot[choice].click()
+    assert 10 < sides.count("Romeo") < 50 and "the same 20" in widget.tally.value
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert lines == widget.votes.cast and [line["choice"] for line in lines] == ["right", "bad"]
+    assert lines == widget.votes.cast and lines[1]["choice"] == "bad"
     path.write_text(path.read_text(encoding="utf-8") + '{"choice": "le', encoding="utf-8")  # a kill in mid-write
     again = compare(path)
-    assert again.votes.cast == lines and "both bad</th><td>1" in again.tally.value
+    assert again.votes.cast == lines and "both bad 20" in again.tally.value
     ask(again)
     again.ballot["same"].click()
-    assert [vote["choice"] for vote in compare(path).votes.cast] == ["right", "bad", "same"]
+    assert len(compare(path).votes.cast) == 61
     for line in ("[]", "no json", '{"choice": "left"}', '{"choice": "up", "left": "a", "right": "b"}'):
         path.write_text(f"\n{line}\n")
         with pytest.raises(CourseError, match=r"votes\.jsonl:2 is no vote"):
             compare(path)
 
 
-def test_a_vote_that_cannot_be_written_can_be_cast_again(tmp_path):
-    path = tmp_path / "votes.jsonl"
+def test_a_vote_that_cannot_be_written_can_be_cast_again(path):
     widget = compare(path)
     ask(widget)
+    path.unlink()
     path.mkdir()
     widget.ballot["left"].click()
     assert "alert" in widget.status.value and widget.votes.cast == [] and "Romeo" not in page(widget)
@@ -328,16 +258,16 @@ def test_a_vote_that_cannot_be_written_can_be_cast_again(tmp_path):
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_an_error_leaves_the_question_and_no_vote(threaded):
-    widget = compare(None, threaded, Romeo=[MemoryError("no <room>")], Juliet=[MemoryError("no <room>")])
+def test_an_error_leaves_the_question_and_no_vote(path, threaded):
+    widget = compare(path, threaded, Romeo=[MemoryError("no <room>")], Juliet=[MemoryError("no <room>")])
     ask(widget)
     assert "MemoryError: no &lt;room&gt;" in widget.status.value and widget.text.value == "What is rain?"
     assert enabled(widget) == [] and not widget.send.disabled
 
 
-def test_stop_ends_the_reply_that_is_being_written(base):
+def test_stop_ends_the_reply_that_is_being_written(base, path):
     sessions = {name: session(base, max_new_tokens=4000, temperature=1.0) for name in ("Romeo", "Juliet")}
-    widget = CompareWidget(sessions, threaded=True)
+    widget = CompareWidget(sessions, path, threaded=True)
     widget.text.value = "Tell me everything about rivers."
     widget.send.click()
     assert widget.busy and not widget.stop.disabled and widget.send.disabled
@@ -347,36 +277,31 @@ def test_stop_ends_the_reply_that_is_being_written(base):
     assert all(one.last.tokens < 4000 for one in sessions.values() if one.last)
 
 
-def test_it_takes_two_new_and_different_sessions():
+def test_it_takes_two_new_and_different_sessions(path):
     one = Scripted()
     for sessions in ({"one": one}, {"one": one, "two": one}):
         with pytest.raises(CourseError, match="two sessions"):
-            CompareWidget(sessions)
+            CompareWidget(sessions, path)
     one.answer("Hi")
     with pytest.raises(CourseError, match="'one' holds a conversation"):
-        CompareWidget({"one": one, "two": Scripted()})
-    widget = compare()
-    for _ in range(2):
-        ask(widget)
-        assert enabled(widget)
-    widget.sessions["Romeo"].answer("Asked elsewhere")
-    ask(widget, "Lost?")
-    assert "Romeo&#x27; holds a conversation" in widget.status.value and widget.text.value == "Lost?"
-    assert widget.sessions["Romeo"].messages[-2]["content"] == "Asked elsewhere"
+        CompareWidget({"one": one, "two": Scripted()}, path)
 
 
 # ---- browser of dialogues
 
 
-def dialogue(*contents, name="d-1", source="quora-style"):
-    messages = [{"role": ("user", "assistant")[i % 2], "content": c} for i, c in enumerate(contents)]
-    return Dialogue(name, contents[0], source, messages=messages, end="max_turns")
-
-
 def pool():
     """Three dialogues of one source, one of another."""
-    three = [dialogue(f"What is {n}?", f"A number, {n}.", name=f"n-{n}") for n in range(3)]
-    return [*three, dialogue("A heron?", "A bird.", name="h", source="alpaca-style")]
+    said = {f"n-{n}": (f"What is {n}?", f"A number, {n}.") for n in range(3)} | {"h": ("A heron?", "A bird.")}
+    return [
+        Dialogue(
+            name,
+            question,
+            "alpaca-style" if name == "h" else "quora-style",
+            messages=[{"role": "user", "content": question}, {"role": "assistant", "content": reply}],
+        )
+        for name, (question, reply) in said.items()
+    ]
 
 
 def test_the_browser_steps_filters_and_searches():
@@ -394,11 +319,8 @@ def test_the_browser_steps_filters_and_searches():
     view.search.value, view.position.value = "", 4
     view.forth.click()  # stops at the end
     assert view.where.value == "4 of 4" and view.forth.disabled and ">h · " in view.view.value
-    view.go(-9)
-    assert view.where.value == "1 of 4" and view.back.disabled
     view.position.value, view.search.value = 3, "number"
     assert view.where.value == "1 of 3" and view.position.max == 3
-    assert Browser([]).where.value == "no dialogue"
     assert "0 dialogues" in Browser([])._repr_mimebundle_()["text/plain"]
 
 
@@ -415,37 +337,3 @@ def test_the_browser_filters_by_rule_and_says_what_the_rules_saw():
     assert "bz-note" not in view.view.value.split("</style>")[1]
     view.rule.value, view.source.value = browser.OBJECTED, "alpaca-style"
     assert view.where.value == "1 of 1"
-
-
-@pytest.mark.parametrize("search", ["", "script", "<", "amp", "İ"])
-def test_the_browser_escapes_everything(search):
-    evil = "<script>alert(1)</script> & <img src=x onerror=alert(2)> İ"
-    body = browser.page(dialogue(evil, evil, source="<b>", name="<i>"), note="<u>", search=search).split("</style>")[1]
-    assert not any(tag in body for tag in ("<script", "<img", "<b>", "<i>", "<u>"))
-    assert search not in ("script", "<") or body.count("<mark>") >= 4
-
-
-# ---- Markdown
-
-
-@settings(max_examples=200)
-@given(
-    st.lists(
-        st.sampled_from(["<", ">", "a", '"', "'", "&", "`", "[", "](", ")", "javascript:", "\n", "on=", "/", "!", "*"])
-    )
-)
-def test_only_the_named_tags_ever_come_out(parts):
-    made = html.render("".join(parts))
-    assert set(re.findall(r"</?([a-zA-Z0-9]+)", made)) <= html.TAGS
-    assert not re.search(r"<[^>]*\son\w*=", made)
-
-
-def test_markdown_is_rendered_and_only_a_bubble_offers_to_copy_code():
-    made = html.render("**b** `c`\n\n- one\n\n|a|\n|-|\n|1|\n\n```python\nx = 1 < 2\n```\n[w](https://a.org)")
-    for part in ("<strong>b</strong>", "<li>one</li>", "<td>1</td>", "x = 1 &lt; 2", 'href="https://a.org"'):
-        assert part in made
-    assert 'target="_blank"' in made and "noopener" in made
-    for text in ("```\nx = 1\n```", "    x = 1", "- a\n  ```\n  x\n  ```"):
-        assert "<button" not in html.render(text)
-        assert re.search(r'<button[^>]*class="bz-copy"[^>]*>Copy</button><pre>', html.render(text, copy=True))
-    assert "<button" not in html.render("`x = 1`", copy=True)

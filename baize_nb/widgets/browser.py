@@ -4,41 +4,29 @@ import re
 
 import ipywidgets as widgets
 
-from .chat import button, explain, mimebundle
-from .html import plain
+from . import html
+from .chat import Shown, button
 
 ALL = "all sources"
 ANY, OBJECTED, FINE = "whatever the rules say", "any rule objects", "no rule objects"
-
-# JupyterLab's own colours where it has them, so that a dark theme stays dark; plain ones elsewhere (Colab).
-STYLE = """<style>
-.bz-dialogue {max-width: 46em; line-height: 1.45; color: var(--jp-content-font-color1, inherit)}
-.bz-dialogue .bz-head, .bz-dialogue .bz-role {font-size: .85em; color: var(--jp-content-font-color2, inherit)}
-.bz-dialogue .bz-note {margin: .4em 0; padding: .3em .7em; border: 1px solid #c2410c; border-radius: 4px;
-  white-space: pre-wrap; overflow-wrap: anywhere}
-.bz-dialogue .bz-said {margin: .5em 0; padding: .4em .8em; border-left: 3px solid var(--jp-border-color1, #bbb);
-  white-space: pre-wrap; overflow-wrap: anywhere}
-.bz-dialogue .bz-assistant {margin-left: 1.6em; border-left: 3px double var(--jp-content-font-color2, #777)}
-.bz-dialogue mark {padding: 0; background: #fde68a; color: #000; text-decoration: underline}
-</style>"""
 
 
 def page(dialogue, note: str = "", search: str = "") -> str:
     """Write one dialogue as HTML: who said what, with `search` marked. All text is escaped: a corpus may hold HTML."""
     facts = (dialogue.id, dialogue.source, dialogue.strategy, dialogue.model, f"ended: {dialogue.end or 'not said'}")
-    parts = [f'<p class="bz-head">{plain(" · ".join(fact for fact in facts if fact))}</p>']
+    parts = [f'<p class="bz-who">{html.plain(" · ".join(fact for fact in facts if fact))}</p>']
     if note:
-        parts.append(f'<p class="bz-note">{plain(note)}</p>')
+        parts.append(f'<p class="bz-note">{html.plain(note)}</p>')
     for message in dialogue.messages:
         # Cut before escaping, so that no tag is hit; every second piece is what was searched.
         pieces = re.split(f"({re.escape(search)})", message["content"], flags=re.IGNORECASE) if search else []
-        marked = [f"<mark>{plain(piece)}</mark>" if i % 2 else plain(piece) for i, piece in enumerate(pieces)]
-        role, said = plain(message["role"]), "".join(marked) or plain(message["content"])
-        parts.append(f'<div class="bz-said bz-{role}"><span class="bz-role">{role}</span>\n{said}</div>')
-    return f'{STYLE}<div class="bz-dialogue" role="region" aria-label="Dialogue">{"".join(parts)}</div>'
+        pieces = [html.plain(piece) for piece in pieces or [message["content"]]]
+        pieces[1::2] = [f"<mark>{piece}</mark>" for piece in pieces[1::2]]
+        parts.append(html.said(message["role"], message["role"], "".join(pieces), "bz-plain"))
+    return f'{html.STYLE}<div class="bz-chat" role="region" aria-label="Dialogue">{"".join(parts)}</div>'
 
 
-class Browser:
+class Browser(Shown):
     """A widget over `dialogues`; show it by making it the last line of a cell.
 
     findings : `{rule: {dialogue id: what it saw}}`, from `corpus.findings`: gives a filter by rule, and shows above
@@ -51,36 +39,30 @@ class Browser:
 
     def __init__(self, dialogues, findings: dict | None = None, notes: dict | None = None):
         self.dialogues, self.findings = list(dialogues), findings or {}
+        self.words = f"A browser over {len(self.dialogues)} dialogues"
         self.notes = {name: [text] for name, text in (notes or {}).items()}
         for rule, hits in self.findings.items():
             for name, why in hits.items():
                 self.notes.setdefault(name, []).append(f"{rule}: {why}")
+        sources = sorted({d.source for d in self.dialogues if d.source})
         rules = [(choice, choice) for choice in (ANY, OBJECTED, FINE)]
         rules += [(f"{rule} ({len(hits)})", rule) for rule, hits in self.findings.items() if hits]
-        self.source = widgets.Dropdown(
-            options=[ALL, *sorted({d.source for d in self.dialogues if d.source})], description="Source"
-        )
+        self.source = widgets.Dropdown(options=[ALL, *sources], description="Source")
         self.rule = widgets.Dropdown(options=rules, description="Rule")
         self.search = widgets.Text(description="Search", placeholder="a word in any message", continuous_update=False)
-        self.back = button("Previous", "arrow-left", "The dialogue before this one")
-        self.forth = button("Next", "arrow-right", "The dialogue after this one")
+        self.back = button("Previous", "arrow-left", "The dialogue before this one", lambda: self.go(-1))
+        self.forth = button("Next", "arrow-right", "The dialogue after this one", lambda: self.go(+1))
         # The slider takes the arrow keys without a line of JavaScript of ours.
         self.position = widgets.IntSlider(1, 1, 1, readout=False, description="Go to", layout={"flex": "1 1 14em"})
-        explain(self.position, "Which dialogue; the arrow keys step")
         self.where, self.view = widgets.Label(), widgets.HTML()
         for part in (self.source, self.rule, self.search):
             part.observe(self._filter, "value")
         self.position.observe(self._show, "value")
-        self.back.on_click(lambda _: self.go(-1))
-        self.forth.on_click(lambda _: self.go(+1))
         wrap = {"flex_flow": "row wrap", "max_width": "52em"}
         chosen = [self.source, self.rule, self.search] if self.findings else [self.source, self.search]
         step = widgets.HBox([self.back, self.forth, self.position, self.where], layout=wrap)
         self.box = widgets.VBox([widgets.HBox(chosen, layout=wrap), step, self.view])
         self._filter()
-
-    def _repr_mimebundle_(self, **_):
-        return mimebundle(self.box, f"A browser over {len(self.dialogues)} dialogues")
 
     def go(self, steps: int) -> None:
         """Move by `steps` dialogues, not past either end."""
