@@ -229,7 +229,7 @@ class Conversation:
         return found
 
     def _refuse_while_writing(self, seconds=0):
-        """A reply that this thread left in the middle ends here; another thread's has some seconds to end."""
+        # A reply that this thread left in the middle ends here; another thread's has some seconds to end.
         if self._writer == threading.get_ident() and (reply := self._reply()):
             reply.close()
         if not self._writing.acquire(timeout=seconds):
@@ -237,7 +237,6 @@ class Conversation:
         self._writing.release()
 
     def _ask(self, text, again=False):
-        """Check a question and return the iterator over its reply. again: in the last question's place."""
         self._refuse_while_writing()
         kept = len(self.messages) - 2 * again
         if kept < 0:
@@ -252,7 +251,7 @@ class Conversation:
         return reply
 
     def _converse(self, question, kept, messages, before):
-        """The generator behind `stream`. Whatever ends it, exchanges stay whole: roles never fall out of step."""
+        """Whatever ends this generator, exchanges stay whole: roles never fall out of step."""
         if self._writing.locked():
             raise CourseError(_WRITING)
         with self._writing:

@@ -37,7 +37,7 @@ class Page:
         tab.on("popup", lambda popup: self.asked.append(popup.url))
         tab.on("console", lambda message: self.refused.append(message.text))
         tab.on("dialog", lambda dialog: (self.ran.append(dialog.message), dialog.dismiss()))
-        tab.expose_function("harm", self.ran.append)
+        tab.expose_function("harm", lambda what: self.ran.append(what))
 
     def _answer(self, route):
         if route.request.url == "http://page.test/":

@@ -33,8 +33,7 @@ class Browser(Shown):
                each dialogue what the rules saw in it.
     notes    : `{dialogue id: text}` to show above a dialogue as well.
 
-    Its parts can be driven from code: `source`, `rule`, `search`, `position`, `back`, `forth`, `where`, `view`.
-    Keys: Tab reaches every part; on the slider, arrow keys step, Page Up and Down leap, Home and End go to the ends.
+    Tab reaches every part; on the slider, arrow keys step, Page Up and Down leap, Home and End go to the ends.
     """
 
     def __init__(self, dialogues, findings: dict | None = None, notes: dict | None = None):
@@ -69,7 +68,6 @@ class Browser(Shown):
         self.position.value = max(1, min(self.position.max, self.position.value + steps))
 
     def _filter(self, _change=None):
-        """Keep the dialogues of the chosen source and rule that contain the searched words, and show the first."""
         needle, rule = self.search.value.strip().casefold(), self.rule.value
         objected = {name for hits in self.findings.values() for name in hits}
         self.found = [
@@ -83,7 +81,6 @@ class Browser(Shown):
         self._show()
 
     def _show(self, _change=None):
-        """Bring the page in step with the position."""
         place = self.position.value
         self.position.disabled = len(self.found) < 2
         self.back.disabled, self.forth.disabled = place == 1, place >= len(self.found)

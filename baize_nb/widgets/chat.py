@@ -6,7 +6,6 @@ import re
 import sys
 import threading
 import time
-from pathlib import Path
 
 import ipywidgets as widgets
 
@@ -31,9 +30,8 @@ class Shown:
 class ReplyWidget(Shown):
     """A field to type in, Send, Stop, a status line, and a worker that shows replies while the page goes on living.
 
-    A subclass fills `box`, says in `words` what it is, and has `_on_send` and `_on_stop`.
-    threaded : True writes replies in a worker thread; False inside the callback, so that `send.click()` returns when
-               the reply is there; None (the default) is False on Colab and True elsewhere.
+    threaded : False writes a reply inside the callback, so that `send.click()` returns when it is there; None is False
+               on Colab and True elsewhere.
     """
 
     def __init__(self, words: str, threaded: bool | None = None):
@@ -100,13 +98,12 @@ class ReplyWidget(Shown):
             self._problem = error
 
     def _refresh(self, words):
-        """Bring the page in step; a subclass does more."""
         self.send.disabled = self.busy
         self.stop.disabled = not (self.busy and self.threaded)
         self.status.value = html.status(words)
 
     def _give_back(self, question):
-        """Put a question into the field, before what was typed there meanwhile."""
+        # before what was typed there meanwhile
         self.text.value = f"{question}\n{self.text.value}".strip()
 
     def _tell(self, error):
@@ -116,7 +113,6 @@ class ReplyWidget(Shown):
 
     @contextlib.contextmanager
     def _telling(self):
-        """Show what goes wrong here in the status line."""
         try:
             yield
         except Exception as error:
@@ -158,17 +154,15 @@ class ChatWidget(ReplyWidget):
 
     sessions : a session of chat.py, or `{name: session}`; with more than one there is a model picker.
     threaded : as in ReplyWidget.
-    folder   : where Save puts conversations; None is `chats` in this profile's folder of runs.
 
-    Its parts can be driven from code: `picker`, `view`, `live`, `text`, `send`, `stop`, `again`, `change`, `clear`,
-    `export`, `controls` ({setting: field}), `status`; see also `wait`. The conversation lives in the kernel, and is
-    there again after a reload of the page. All of it works by keyboard.
+    Its parts can be driven from code, and all of it works by keyboard. The conversation lives in the kernel, and is
+    there again after a reload of the page.
     """
 
-    def __init__(self, sessions, threaded: bool | None = None, folder: Path | str | None = None):
+    def __init__(self, sessions, threaded: bool | None = None):
         self.sessions = sessions if isinstance(sessions, dict) else {"AI": sessions}
         super().__init__(f"Chat with {', '.join(self.sessions)}", threaded)
-        self.folder, self._kept = folder, None  # kept: messages above the reply that is being written
+        self._kept = None  # messages above the reply that is being written
         self.picker = widgets.ToggleButtons(options=list(self.sessions), description="Model")
         self.picker.style.button_width = "auto"
         self.picker.observe(self._pick, "value")
@@ -192,7 +186,6 @@ class ChatWidget(ReplyWidget):
         return self.sessions[self.picker.value]
 
     def _control(self, name, label, least, most, step):
-        """A field that sets this setting of the picked session."""
         kind = widgets.BoundedIntText if step == 1 else widgets.BoundedFloatText
         field = kind(least, min=least, max=most, step=step, description=label)
         field.style.description_width, field.layout.width = "6.5em", "14em"
@@ -241,7 +234,6 @@ class ChatWidget(ReplyWidget):
         self._work(job, done)
 
     def _on_change(self):
-        """Take the last question back into the field."""
         with self._telling():
             self._give_back(self.session.undo() or "")
             self._refresh()
@@ -260,8 +252,7 @@ class ChatWidget(ReplyWidget):
         """Save the conversation under a name that is still free, and say where."""
         stem = re.sub(r"[^\w-]+", "-", self.picker.value).strip("-").lower() or "chat"
         with self._telling():
-            folder = Path(self.folder or common.runs() / "chats")
-            paths = (folder / f"{stem}-{number}.jsonl" for number in itertools.count(1))
+            paths = (common.runs() / "chats" / f"{stem}-{number}.jsonl" for number in itertools.count(1))
             path = next(path for path in paths if not path.exists())
             self.session.save(path)
             self.status.value = html.status(f"Saved to {common.show(path)}")

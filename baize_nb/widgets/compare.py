@@ -59,7 +59,6 @@ class CompareWidget(ReplyWidget):
     path     : JSONL file that every vote is appended to and that earlier votes are counted from.
     threaded : as in ReplyWidget.
 
-    Its parts can be driven from code: `text`, `send`, `stop`, `ballot` ({choice: button}), `view`, `tally`, `status`;
     `votes.cast` holds the votes.
     """
 
@@ -83,7 +82,6 @@ class CompareWidget(ReplyWidget):
         self._refresh("Ask a question; two models answer it.")
 
     def _on_send(self):
-        """Draw the sides and start both replies."""
         question = self.text.value.strip()
         if self.busy or not question:
             return
@@ -112,7 +110,6 @@ class CompareWidget(ReplyWidget):
         self._work(write, self._on_end)
 
     def _on_end(self):
-        """Both replies are there, or one of them failed: then the question goes back into the line."""
         if len(self._replies) == len(SIDES):
             self._refresh("Which reply is better? Vote, then see the names.")
         else:
@@ -120,9 +117,8 @@ class CompareWidget(ReplyWidget):
             self._refresh("Stopped before both replies were there: no vote.")
 
     def _on_stop(self):
-        """End the reply that is being written. The other one is written all the same."""
         if self.busy and self._writing:
-            self._writing.stop()
+            self._writing.stop()  # the other one is written all the same
 
     def _on_vote(self, choice):
         """Keep the vote, then show the names. A second click that was on its way already is no second vote."""
@@ -138,7 +134,6 @@ class CompareWidget(ReplyWidget):
 
     @property
     def _votable(self):
-        """Whether both replies wait for a vote."""
         return len(self._replies) == len(SIDES) and not self.busy and not self._open
 
     def _refresh(self, words):
@@ -149,7 +144,7 @@ class CompareWidget(ReplyWidget):
         self._paint({})
 
     def _paint(self, live):
-        """The question and both replies. live : `{side: what is there of a reply that is being written}`."""
+        """Show the question and both replies. live : `{side: what there is of a reply that is being written}`."""
         said = [html.bubble("", "user", self._question) if self._question else html.EMPTY]
         both = []
         for side, name in self._names.items():
