@@ -22,9 +22,9 @@ from typing import NamedTuple
 import openai
 
 from . import common, profiles, transcript
-from .client import describe, read_content, read_finish
+from .answers import read_content, read_finish
 from .common import CourseError
-from .faults import explained
+from .faults import describe, explained
 from .finetune.tokens import encode_prompt, encode_text
 from .text import remove_thoughts
 
@@ -467,9 +467,9 @@ def _stream_chunks(teacher, kind, body, stopped):
     except CourseError:
         raise
     except Exception as error:
-        if not began:
-            with contextlib.suppress(openai.OpenAIError), explained(teacher):
-                raise
+        fault = explained(error, teacher)
+        if isinstance(fault, CourseError) and not began:
+            raise fault from None
         raise CourseError(f"The reply from {teacher.base_url} broke off ({describe(error)}). Ask again.") from error
     finally:
         task.cancel()

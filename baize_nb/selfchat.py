@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import openai
 
 from . import common, transcript
-from .budget import Budget, Estimate, Limits, text_tokens
-from .client import ask_all, describe
+from .budget import Estimate, text_tokens
+from .client import Budget, Limits, ask_all
 from .common import CourseError, Journal
 from .corpus import Dialogue
-from .faults import Faulty, kind_of
+from .faults import Faulty, describe, kind_of
 from .seeds import Seed
 from .teacher import OPENAI_URL, Teacher
 from .transcript import ChatFormat
@@ -209,7 +209,7 @@ def choose(strategy: str, teacher: Teacher) -> str:
         teacher.open_header = False
         # OpenAI's chat models do not continue raw text, and asking is not free.
         if urlsplit(teacher.base_url).hostname != urlsplit(OPENAI_URL).hostname:
-            with teacher.blocking_client(max_retries=0, timeout=60) as client:
+            with teacher.client(blocking=True, max_retries=0, timeout=60) as client:
                 if found := _probe(client, teacher.model):
                     teacher.open_header, teacher.chat_format = True, found
     if strategy == "auto":

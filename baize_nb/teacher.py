@@ -5,7 +5,6 @@ A key or an address in the environment changes which teacher you get, never a ce
 
 import json
 import os
-import queue
 import re
 import subprocess
 import sys
@@ -38,61 +37,40 @@ SAMPLING = {"temperature": 1.0, "top_p": 0.95}
 
 @dataclass
 class Teacher:
-    """An endpoint and a model on it.
+    """An endpoint and a model on it."""
 
-    base_url    : address up to and with /v1.
-    model       : the model's name there.
-    api_key     : None for endpoints that want none. Never printed, never written.
-    open_header : whether it continues a raw prompt in `chat_format` at /v1/completions; None: not yet asked.
-    chat_format : the marks in which its model reads a chat.
-    sampling    : parameters sent with each request.
-    omit        : names of parameters that are never sent, {"seed"} say; what the endpoint refuses is learned and added.
-    thinks      : whether the model thinks before it answers, so that room for it is asked for; learned too.
-    """
-
-    base_url: str
+    base_url: str  # up to and with /v1
     model: str
-    api_key: str | None = field(default=None, repr=False)
-    open_header: bool | None = None
+    api_key: str | None = field(default=None, repr=False)  # never printed, never written
+    open_header: bool | None = None  # whether it continues a raw prompt in `chat_format`; None: not yet asked
     chat_format: ChatFormat = field(default=CHATML, repr=False)
-    sampling: dict = field(default_factory=lambda: dict(SAMPLING))
+    sampling: dict = field(default_factory=lambda: dict(SAMPLING))  # sent with each request
     engine: object = field(default=None, repr=False)
-    omit: set = field(default_factory=set, repr=False)
-    thinks: bool | None = None
-    renamed: dict = field(default_factory=dict, repr=False)  # {parameter: what this endpoint calls it}
+    omit: set = field(default_factory=set, repr=False)  # parameters that are never sent, by hand or learned
+    thinks: bool | None = None  # before it answers, so that room for it is asked for; learned too
+    renamed: dict = field(default_factory=dict, repr=False)  # {parameter: what this endpoint calls it}, learned
 
     def __post_init__(self):
         self.omit = set(self.omit)
         if self.thinks is None and self.base_url.startswith(OPENAI_URL) and _THINKERS.match(self.model):
             self.thinks, self.renamed = True, {"max_tokens": "max_completion_tokens"}
 
-    def client(self, **options):
-        """Return an `openai.AsyncOpenAI` client for this endpoint. Retries and time-outs are the client's own.
+    def client(self, blocking=False, **options):
+        """Return an `openai.AsyncOpenAI` client for this endpoint, or a blocking `openai.OpenAI` one.
 
-        Raises CourseError where a proxy is set that can't be used.
+        Retries and time-outs are the client's own. Raises CourseError where a proxy is set that can't be used.
         """
-        import openai  # here: see `openai` below, and the set-up cell of a notebook should not wait for it
+        import openai  # here: the set-up cell of a notebook should not wait for it
 
-        return self._client(openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient, options)
-
-    def blocking_client(self, **options):
-        """Return the same as an `openai.OpenAI` client."""
-        import openai
-
-        return self._client(openai.OpenAI, openai.DefaultHttpxClient, options)
-
-    def _client(self, kind, http, options):
+        kind, http = openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient
+        if blocking:
+            kind, http = openai.OpenAI, openai.DefaultHttpxClient
         try:
             if self.engine is not None:  # on this machine: a proxy that somebody has set has no business in between
                 options["http_client"] = http(trust_env=False)
             return kind(base_url=self.base_url, api_key=self.api_key or "none", **options)
         except (ValueError, ImportError) as error:
             raise proxy_unusable(error) from None
-
-    @property
-    def room(self) -> int:
-        """Tokens that a chat request asks for on top of those of the answer: for thoughts."""
-        return THOUGHTS if self.thinks else 0
 
     def adapted(self, kind: str, body: dict) -> dict:
         """Return the `body` of a request, "chat" or "text", as this endpoint takes it."""
@@ -101,7 +79,7 @@ class Teacher:
             body.pop("max_tokens", None)
         elif self.thinks and kind == "chat":
             # The limit holds for thoughts and answer together; a stop mark might stand among the thoughts.
-            body = {"reasoning_effort": "low"} | body | {"max_tokens": body["max_tokens"] + self.room}
+            body = {"reasoning_effort": "low"} | body | {"max_tokens": body["max_tokens"] + THOUGHTS}
             body.pop("stop", None)
         if "messages" in body:
             body["messages"] = [m for m in body["messages"] if m["role"] != "system" or m["content"].strip()]
@@ -123,30 +101,23 @@ class Teacher:
         return self._without(body) != body
 
     def _without(self, body):
-        body = {name: value for name, value in body.items() if name not in self.omit}
-        for name, other in self.renamed.items():
-            if name in body:
-                body[other] = body.pop(name)
+        body = {self.renamed.get(name, name): value for name, value in body.items() if name not in self.omit}
         if "extra_body" in body:
             body["extra_body"] = {name: value for name, value in body["extra_body"].items() if name not in self.omit}
         if "system" in self.omit and body.get("messages", [{}])[0].get("role") == "system":
             system, *rest = body["messages"]
             first = rest[0] if rest else {"role": "user", "content": ""}
-            told = {"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}
-            body["messages"] = [told, *rest[1:]]
+            first = {"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}
+            body["messages"] = [first, *rest[1:]]
         return body
 
     def models(self) -> list[str]:
-        """Ask the endpoint for the names of its models; what is no list of names gives []. Raises openai.APIError."""
-        with self.blocking_client(max_retries=1, timeout=30) as client:
+        """Ask the endpoint for the names of its models; what is no list of them gives []. Raises openai.APIError."""
+        with self.client(blocking=True, max_retries=1, timeout=30) as client:
             try:
-                found = client.get("/models", cast_to=object)
-            except ValueError:  # no JSON
+                return [model.id for model in client.models.list() if isinstance(model.id, str)]
+            except (ValueError, TypeError, AttributeError):
                 return []
-        entries = (found.get("data") or found.get("models")) if isinstance(found, dict) else found
-        entries = entries if isinstance(entries, list) else []
-        names = [entry.get("id") or entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-        return [name for name in names if isinstance(name, str)]
 
     def check(self) -> "Teacher":
         """See that the endpoint answers; where no model is named, take the first in its list that chats.
@@ -163,11 +134,9 @@ class Teacher:
             status, words, _ = told(error)
             limited = status == 403 or "scope" in words or "permission" in words  # a key that may only chat
             if not status or kind_of(error) in ("money", "region", "proxy") or (status == 401 and not limited):
-                with explained(self):
-                    raise
+                raise explained(error, self) from None
             why = f"does not list its models (HTTP {status}: {words})"
-        plain = {name.removeprefix("models/").removesuffix(":latest") for name in names}
-        if self.model and names and self.model.removeprefix("models/").removesuffix(":latest") not in plain:
+        if self.model and names and self.model not in names:
             print(f"{self.base_url} does not list {self.model!r}. If it has none, the first request says so.")
         self.model = self.model or next((name for name in names if not _NO_CHAT.search(name)), "")
         if not self.model:
@@ -180,8 +149,8 @@ class Teacher:
             names = [name for name in sorted(self.models()) if not _NO_CHAT.search(name)]
         except Exception:  # it says what it has, or it does not
             names = []
-        shown = f" that this key can use: {', '.join(names[:8])}" + (" …" if len(names) > 8 else "") if names else ""
-        return f"Set BAIZE_TEACHER_MODEL to a model{shown or ' that it has'}"
+        shown = f"this key can use: {', '.join(names[:8])}" + (" …" if len(names) > 8 else "") if names else "it has"
+        return f"Set BAIZE_TEACHER_MODEL to a model that {shown}"
 
     def close(self):
         """Release the embedded engine, if this teacher has one. May be called twice."""
@@ -217,8 +186,7 @@ def _key():
 def embedded(slots: int = 16) -> Teacher:
     """Return the embedded model, served by llama.cpp in a child process on a free loopback port.
 
-    slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores,
-            by the processor.
+    slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores.
     Ready in seconds; released by `close()`, at the end of a `with`, and whenever this process ends.
     """
     engine = Engine(models.gguf(), models.NAME, slots=slots)
@@ -254,9 +222,8 @@ def from_env(slots: int = 16) -> Teacher:
 
 # ---- the embedded engine: llama.cpp as a child process ----
 
-# OpenMP's threads spin while they wait for each other, by default for very long. Alone on the machine that does no
-# harm, but beside any other busy program (a browser, a second notebook) inference becomes many times slower. A short
-# spin costs nothing when alone and keeps most of the speed in company. Read by GNU's OpenMP, ignored by others.
+# OpenMP's threads spin while they wait for each other. Beside any other busy program (a browser, a second notebook)
+# inference becomes many times slower so; a short spin costs nothing when alone. Read by GNU's OpenMP only.
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 START_SECONDS = 120  # a cold disk and a busy machine; a calm one needs one or two
 
@@ -265,14 +232,12 @@ class Engine:
     """A running llama.cpp server. `url` is its OpenAI-compatible base address; `close()` ends it, once or twice."""
 
     def __init__(self, gguf, name, slots=8, context=2048):
-        """Serve the file `gguf` under the model name `name`.
+        """Serve the file `gguf` under the model name `name`; wait until it answers. Raises CourseError.
 
-        slots   : requests answered at the same time.
-        context : tokens per slot, prompt and reply together.
-        Raises CourseError where it does not start.
+        slots : requests answered at the same time. context : tokens per slot, prompt and reply together.
         """
         settings = {"gguf": str(gguf), "name": name, "slots": slots, "context": slots * context}
-        log, lines = tempfile.TemporaryFile(), queue.Queue()  # noqa: SIM115 (open as long as the child)
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child)
         process = subprocess.Popen(
             [sys.executable, "-c", f"import {__name__} as t; t._serve()", json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -283,27 +248,19 @@ class Engine:
         )
 
         def end():
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.wait()
-            process.stdin.close()
-            log.close()
-
-        def listen():  # one line of the child says where it listens; None stands for a child that ended without it
-            for line in process.stdout:
-                if line.startswith("http://"):
-                    lines.put(line.strip())
-            lines.put(None)
+            for file in (process.stdin, process.stdout, log):
+                file.close()
 
         # Also where nobody closes it: at the end of Python, or when a cell that starts a teacher is run once more.
         self.close = weakref.finalize(self, end)
-        threading.Thread(target=listen, daemon=True).start()
-        try:
-            address = lines.get(timeout=START_SECONDS)
-        except queue.Empty:
-            address = None
-        if address is None:
-            process.kill()
+        timer = threading.Timer(START_SECONDS, process.kill)
+        timer.daemon = True
+        timer.start()
+        said = process.stdout.read().strip()  # the child closes it when it is ready; it is empty where it ended
+        timer.cancel()
+        if not said:
             log.seek(0)
             tail = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             self.close()
@@ -311,7 +268,7 @@ class Engine:
                 f"The embedded engine did not start: {tail[-1]} "
                 "Close other programs if memory is short, and run the cell again."
             )
-        self.url = address + "/v1"
+        self.url = said.splitlines()[-1] + "/v1"
 
 
 def _serve():
@@ -337,5 +294,6 @@ def _serve():
     params.ui = False
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
+    os.dup2(2, 1)  # what llama.cpp says from here on goes to the log; the parent sees the end of this stream
     sys.stdin.read()
     os._exit(0)

@@ -19,7 +19,7 @@ from classroom import MOST_TOKENS, Room, Upstream
 from endpoints import Answer, answering, completion, serving
 
 from baize_nb import selfchat, teacher
-from baize_nb.budget import Tokens, worst_case
+from baize_nb.client import Tokens, worst_case
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 

@@ -4,7 +4,6 @@ wait, what some refuse, and the shapes in which answers come. What self-chat mak
 
 import asyncio
 import json
-import random
 from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 
@@ -35,6 +34,15 @@ def reasons(path):
     return {r["id"]: r["reason"] for r in map(json.loads, path.with_name("failed.jsonl").read_text().splitlines())}
 
 
+def giving(answer):
+    """An endpoint that answers every request the same."""
+
+    async def same(*_):
+        return answer
+
+    return serving(same)
+
+
 def is_human(body):
     return "Write what the" in str(body)
 
@@ -52,18 +60,18 @@ def path(tmp_path):
 
 # ---- faults that pass ----
 
+
+def slow(status, message, **headers):
+    return Answer({"error": {"message": message}}, status, headers)
+
+
 FAULTS = {
-    "429 with Retry-After": Answer({"error": {"message": "slow"}}, 429, {"Retry-After": "0.05"}),
-    "429 with a date": Answer({"error": {}}, 429, {"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"}),
-    "429 of a minute's quota": Answer(
-        {"error": {"message": "You exceeded your current quota. Please retry in 0.02s"}}, 429
-    ),
+    "429 with Retry-After": slow(429, "slow", **{"Retry-After": "0.05"}),
+    "429 of a minute's quota": slow(429, "You exceeded your current quota. Please retry in 0.02s"),
     "error under 200": Answer({"error": {"message": "Provider returned error", "code": 502}}),
-    "error under 200, no number": Answer({"error": {"message": "Rate limit exceeded"}}),
     "500 of a slow model": Answer({"error": "context deadline exceeded"}, 500),
-    "500": Answer(b"Internal error", 500, {"Content-Type": "text/plain"}),
     "503 with HTML": Answer(b"<html>busy</html>", 503, {"Content-Type": "text/html"}),
-    "529 with Retry-After 0": Answer({"error": {"message": "Overloaded"}}, 529, {"Retry-After": "0"}),
+    "529 with Retry-After 0": slow(529, "Overloaded", **{"Retry-After": "0"}),
     "429 of a minute's quota, the time apart": Answer(
         [{"error": {"message": "You exceeded your current quota", "details": [{"retryDelay": "0.02s"}]}}], 429
     ),
@@ -72,13 +80,10 @@ FAULTS = {
     "half a body": Answer(completion("Half."), fault="cut"),
     "no JSON": Answer(b'{"choices": [{"mess'),
     "HTML with 200": Answer(b"<html>welcome</html>", 200, {"Content-Type": "text/html"}),
-    "null": Answer(b"null"),
     "a list": Answer(b"[1, 2]"),
     "nothing": Answer(b""),
-    "empty choices": Answer(completion("x") | {"choices": []}),
     "null for a choice": Answer(completion("x") | {"choices": [None]}),
     "no message": Answer(completion("x") | {"choices": [{"index": 0, "message": None}]}),
-    "no choices": Answer({"id": "x"}),
     "text is a number": Answer(completion(17)),
     "broken off": Answer(completion("Half an ans", "error")),
     "a megabyte": Answer(completion("word " * 200_000)),
@@ -102,22 +107,7 @@ def test_fault_that_passes_costs_no_dialogue_and_one_that_stays_is_taken_up_late
         options = {"settings": SETTINGS, "limits": quick, "strategy": "two-role", "progress": False}
         again = asyncio.run(selfchat.retry_failed(teacher.Teacher(url, "m"), path, **options))
     assert (again.made, again.failed) == (1, 0)
-    dialogues = corpus.read(path)
-    assert sorted(d.id for d in dialogues) == [f"s-{i}" for i in range(4)]
-    assert {d.license for d in dialogues} == {"Apache-2.0"}
-
-
-def test_every_seed_ends_as_a_dialogue_or_as_a_failure(path):
-    rng = random.Random(7)
-
-    async def answer(_, body):
-        return FAULTS[rng.choice(list(FAULTS))] if rng.random() < 0.5 else good(_, body)
-
-    with serving(answer) as url:
-        report = collect(url, path, 30, limits=selfchat.Limits(attempts=3, first_wait=0.01, timeout=0.1))
-    done, failed = {d.id for d in corpus.read(path)}, set(reasons(path))
-    assert done and failed and not done & failed and done | failed == {s.id for s in make_seeds(30)}
-    assert (report.made, report.failed) == (len(done), len(failed))
+    assert sorted((d.id, d.license) for d in corpus.read(path)) == [(f"s-{i}", "Apache-2.0") for i in range(4)]
 
 
 # ---- what a refusal means ----
@@ -136,17 +126,10 @@ FATAL = {
     "unknown model, Mistral": (400, {"message": "Invalid model: m", "type": "invalid_model"}, "BAIZE_TEACHER_MODEL"),
     "model that is gone": (400, {"message": "gone", "code": "model_decommissioned"}, "has no model.*: gpt-a, gpt-b"),
     "bad deployment": (404, {"code": "DeploymentNotFound", "message": "x"}, "has no model"),
-    "empty account, no number": (200, {"message": "x", "code": "insufficient_quota"}, "no quota left"),
-    "a key's limit": (403, {"message": "Key limit exceeded (total limit)."}, "no quota left"),
-    "credit limit": (403, {"message": "Credit limit exceeded", "type": "credit_limit"}, "no quota left"),
     "name with a dot": (404, {"message": "models/gem-1.5-pro is not found for API version v1"}, "has no model"),
-    "name with a dot, quoted": (404, {"message": 'model "llama3.2" not found, try pulling it'}, "has no model"),
-    "unknown model, two words": (404, {"message": "model: m-4", "type": "not_found_error"}, "has no model"),
-    "unknown model, access": (404, {"message": "Unable to access m", "code": "model_not_available"}, "has no model"),
     "model of other keys": (401, {"message": "key not allowed to access model."}, "has no model"),
     "none loaded": (404, {"message": "No models loaded. Please load one"}, "has no model"),
     "model that is too large": (500, {"message": "model requires more system memory (8 GiB)"}, "has no model"),
-    "model, under 200": (200, {"message": "Model m not found"}, "has no model"),
     "wrong path, under 200": (200, "Unexpected endpoint or method.", "does not know this request"),
     "wrong path": (404, {"message": "Not Found"}, "does not know this request.*BAIZE_TEACHER_URL"),
     "region": (403, {"message": "Country, region, or territory not supported"}, "does not serve the place"),
@@ -156,11 +139,11 @@ FATAL = {
         "refused the first 5 requests: HTTP 400: Computer says no",
     ),
     "a firewall": (403, {"message": "no"}, "refused the first 5 requests: HTTP 403: no"),
-    "a long pause": (429, {"message": "Try again in 26h0m0s"}, "pause of 1560 minutes"),
+    "a long pause": (429, {"message": "Try again in 26h0m0s"}, "pause of 26 h 00 m"),
     "a long pause, of the provider behind a router": (
         429,
         {"message": "x", "metadata": {"headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999"}}},
-        "pause of 1667 minutes",
+        "pause of 27 h 46 m",
     ),
 }
 
@@ -207,10 +190,8 @@ def test_a_refusal_in_mid_dialogue_is_called_what_it_is(name, path):
 
     with serving(answer) as url:
         collect(url, path)
-    if end.startswith("HTTP"):
-        assert reasons(path) == {"s-0": end}
-    else:
-        assert [(d.turns, d.end) for d in corpus.read(path)] == [(1, end)]
+    ends = [d.end for d in corpus.read(path)]
+    assert (reasons(path) == {"s-0": end}) if end.startswith("HTTP") else (ends == [end])
 
 
 def test_a_text_that_is_flagged_fails_alone(path):
@@ -218,8 +199,8 @@ def test_a_text_that_is_flagged_fails_alone(path):
         return Answer({"error": FILTERED}, 403) if "number 1 " in str(body) else good(_, body)
 
     with serving(answer) as url:
-        report = collect(url, path, 5)
-    assert (report.made, reasons(path)) == (4, {"s-1": "HTTP 403: Your input was flagged by moderation"})
+        assert collect(url, path, 5).made == 4
+    assert reasons(path) == {"s-1": "HTTP 403: Your input was flagged by moderation"}
 
 
 # ---- what is billed ----
@@ -239,9 +220,7 @@ BILLS = {  # an answer, and what it costs: (tokens read, written), None: the wor
     "an answer streamed unasked": (b'data: {"choices": []}', None),
     "zeros": (usage(prompt=0, completion=0, total=0), None),
     "nothing written": (usage(prompt=20, completion=0), None),
-    "floats": (usage(prompt=20.0, completion=5.0), None),
     "negative": (usage(prompt=20, completion=-5), None),
-    "text": (usage(prompt="20", completion="5"), None),
     "error under 200": ({"error": {"message": "upstream", "code": 502}}, (0, 0)),
     "error under 200 that is billed": (usage(prompt=20, completion=7) | {"error": {"code": 502}}, (20, 7)),
     "a web page": (b"<html>portal</html>", (0, 0)),
@@ -254,64 +233,37 @@ BILLS = {  # an answer, and what it costs: (tokens read, written), None: the wor
 def test_what_is_billed_is_counted_and_what_cannot_have_been_billed_is_not(name, path):
     body, bill = BILLS[name]
 
-    async def answer(_, asked):
-        return Answer(body)
-
-    with serving(answer) as url:
-        collect(
-            url, path, strategy="transcript", limits=selfchat.Limits(attempts=1), budget=selfchat.Budget(tokens=9999)
-        )
+    with giving(Answer(body)) as url:
+        options = {"limits": selfchat.Limits(attempts=1), "budget": selfchat.Budget(tokens=9999)}
+        collect(url, path, strategy="transcript", **options)
     sent, got = (json.loads(line) for line in client.log_path(path).read_text().splitlines()[1:3])
     assert got["bill"] == list(bill if bill else sent["worst"])
 
 
-def test_a_cap_holds_where_answers_are_far_longer_than_what_was_asked_for(path):
-    async def answer(_, body):
-        return Answer(usage(prompt=20, completion=5, total=925))
-
-    with serving(answer) as url:
-        report = collect(url, path, 30, budget=selfchat.Budget(usd=1.0, price=(1.0, 1000.0)), concurrency=8)
-    assert 0.9 < report.usd <= 1.0 and "of $1.0000 spent" in report.stopped
+def spent(path):
+    first, *lines = map(json.loads, client.log_path(path).read_text().splitlines())
+    return sum(first["spent"]) + sum(sum(line["bill"]) for line in lines if "got" in line)
 
 
-@pytest.mark.parametrize("counts", [{"total": 5000}, {"prompt": 20.0, "completion": 5000.0}])
-def test_a_usage_that_cannot_be_read_but_claims_more_than_the_worst_case_is_believed(counts, path):
-    async def answer(_, body):
-        return Answer(usage(**counts))
-
-    with serving(answer) as url:
-        collect(url, path, budget=selfchat.Budget(tokens=9999), strategy="transcript")
-    [got] = (json.loads(line) for line in client.log_path(path).read_text().splitlines() if '"got"' in line)
-    assert sum(got["bill"]) == 5000
-
-
-def test_a_cap_holds_over_several_runs_where_answers_are_longer_than_what_was_asked_for(path):
-    async def answer(_, body):
-        return Answer(usage(prompt=20, completion=5, total=3020))
-
-    with serving(answer) as url:
+@pytest.mark.parametrize("budget", [{"tokens": 10_000}, {"usd": 0.01, "price": (1.0, 1.0)}])
+def test_a_cap_holds_over_several_runs_where_answers_are_longer_than_what_was_asked_for(budget, path):
+    with giving(Answer(usage(prompt=20, completion=5, total=3020))) as url:
         for _ in range(4):
-            collect(url, path, 30, budget=selfchat.Budget(tokens=10_000), concurrency=8)
-    spent, *lines = map(json.loads, client.log_path(path).read_text().splitlines())
-    assert 5000 < sum(spent["spent"]) + sum(sum(line["bill"]) for line in lines if "got" in line) <= 10_000
+            report = collect(url, path, 30, budget=selfchat.Budget(**budget), concurrency=8)
+    assert 5000 < spent(path) <= 10_000 and " spent, and the next request might take" in report.stopped
 
 
 # ---- how long to wait ----
 
-SOON = datetime.now(UTC) + timedelta(hours=1)
 LEFT = {"x-ratelimit-remaining-requests": "0"}
 
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"retry-after": "1.5"}, 1.5),
         ({"retry-after": "0"}, 0),
         ({"retry-after": "2s"}, 2),
-        ({"retry-after": "-1"}, 0),
-        ({"retry-after": "1e9"}, 1e9),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "1.2.3s"}, None),
         ({"retry-after": "Wed, 01 Jan 99999 00:00:00 GMT"}, None),
         ({"retry-after": "1 minute 30 Seconds"}, 90),
         ({"retry-after": "5 hrs"}, 18000),
@@ -322,15 +274,14 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         (LEFT | {"x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
         (LEFT | {"x-ratelimit-reset-requests": "1d2h0m0s"}, 93600),
         (LEFT | {"x-ratelimit-reset-requests": "7"}, 7),
-        (LEFT | {"x-ratelimit-reset-requests": SOON.isoformat()}, 3600),
-        (LEFT | {"x-ratelimit-reset-requests": SOON.strftime("%Y-%m-%dT%H:%M:%SZ")}, 3600),
-        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(SOON.timestamp()))}, 3600),
-        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(1000 * SOON.timestamp()))}, 3600),
+        (LEFT | {"x-ratelimit-reset-requests": "%Y-%m-%dT%H:%M:%S+00:00"}, 3600),
+        (LEFT | {"x-ratelimit-reset-requests": "%Y-%m-%dT%H:%M:%SZ"}, 3600),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "%s"}, 3600),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "%s000"}, 3600),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
         ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "1m"}, None),
         ("Please try again in 7m12s.", 432),
         ("Please retry after 5 seconds", 5),
-        ("Retry after 60", 60),
         ("Try again after 2026-11-28", None),
         ("Your limit resets in about 5 minutes", 300),
         ("Expected available in 20 seconds.", 20),
@@ -340,8 +291,14 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
     ],
 )
 def test_pause_that_an_endpoint_asks_for(headers, seconds):
-    found = asked_pause({}, headers) if isinstance(headers, str) else asked_pause(headers)
-    assert found == (None if seconds is None else pytest.approx(seconds, abs=900 if seconds == 3600 else 1e-6))
+    soon = datetime.now(UTC) + timedelta(hours=1)  # not in the table: two workers would collect other parameters
+    if isinstance(headers, str):
+        found = asked_pause({}, headers)
+    else:
+        at = str(int(soon.timestamp()))
+        headers = {name: soon.strftime(value.replace("%s", at)) for name, value in headers.items()}
+        found = asked_pause(headers)
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=60 if seconds == 3600 else 1e-6))
 
 
 @pytest.mark.parametrize("says_when", [True, False])
@@ -470,14 +427,9 @@ def test_a_raw_prompt_is_streamed_without_what_the_endpoint_refuses(path):
 THOUGHTS = "The user wants\n[Human] a question\n[AI] an answer\nGood."
 THINKING = {  # how thoughts come, and the message of an answer "It is." after them
     "block": {"content": f"<think>\n{THOUGHTS}\n</think>\n\nIt is."},
-    "opened by the template": {"content": f"{THOUGHTS}\n</think>\nIt is."},
     "channel": {"content": f"<|channel|>analysis<|message|>{THOUGHTS}<|end|><|channel|>final<|message|>It is."},
     "field": {"content": "It is.", "reasoning_content": THOUGHTS},
-    "parts that say text": {
-        "content": [{"type": "reasoning_text", "text": THOUGHTS}, {"type": None, "text": "It is."}]
-    },
     "brackets": {"content": f"[THINK]{THOUGHTS}[/THINK]It is."},
-    "marks": {"content": f"<|START_THINKING|>{THOUGHTS}<|END_THINKING|><|START_RESPONSE|>It is."},
     "channel, its marks lost": {"content": f"analysis{THOUGHTS}assistantfinalIt is."},
     "parts": {"content": [{"type": "thinking", "thinking": THOUGHTS}, {"type": "text", "text": "It is."}]},
 }
@@ -485,15 +437,11 @@ THINKING = {  # how thoughts come, and the message of an answer "It is." after t
 
 @pytest.mark.parametrize("name", THINKING)
 def test_thoughts_are_no_dialogue(name, path):
-    async def answer(_, body):
-        reply = completion("")
-        reply["choices"][0]["message"] |= THINKING[name]
-        return Answer(reply)
-
-    with serving(answer) as url:
+    reply = completion("")
+    reply["choices"][0]["message"] |= THINKING[name]
+    with giving(Answer(reply)) as url:
         collect(url, path, settings=selfchat.Settings(max_turns=1))
-    [dialogue] = corpus.read(path)
-    assert dialogue.messages[1]["content"] == "It is."
+    assert corpus.read(path)[0].messages[1]["content"] == "It is."
 
 
 @pytest.mark.parametrize("name", ["block", "field", "hidden"])
@@ -516,55 +464,33 @@ def test_where_thoughts_take_all_the_room_more_is_asked_for_at_little_effort(nam
     assert [(b["max_tokens"], b.get("reasoning_effort")) for b in asked] == [(40, None)] + 2 * [(1064, "low")]
 
 
-@pytest.mark.parametrize("first", [None, {"token": "It", "logprob": -1}, {"token": "It", "top_logprobs": None}])
-def test_probabilities_that_nobody_asked_for_may_have_any_shape(first, path):
-    async def answer(_, body):
-        reply = completion("It is.")
-        reply["choices"][0]["logprobs"] = {"content": [first]}
-        return Answer(reply)
-
-    with serving(answer) as url:
-        assert collect(url, path, settings=selfchat.Settings(max_turns=1)).made == 1
-
-
 # ---- why an answer ends ----
 
 
-@pytest.mark.parametrize(
-    ("finish", "text", "made"),
-    [
-        *[(finish, "It is.", True) for finish in ("stop", None, "eos_token", "end_turn", "STOP", "unheard_of")],
-        *[(finish, "It is so. And it", True) for finish in ("length", "max_tokens", "MAX_TOKENS", "model_length")],
-        ("model_context_window_exceeded", "It is so. And it", True),
-        ("length", "No end in sight", "length"),
-        *[(finish, "I", "content_filter") for finish in ("content_filter", "SAFETY", "FINISH_REASON_RECITATION")],
-        *[(f"{filter}", "I", "content_filter") for filter in ("content_filter: OTHER", "guardrail_intervened")],
-        ("function_call_filter: MALFORMED_FUNCTION_CALL", "Half", "the endpoint broke off its answer"),
-        ("stop", "", "empty"),
-        ("stop", None, "empty"),
-        ("tool_calls", None, "empty"),
-        ("insufficient_system_resource", "Half", "the endpoint broke off its answer"),
-    ],
-)
-def test_an_answer_is_whole_cut_filtered_or_a_fault(finish, text, made, path):
-    async def answer(_, body):
-        return Answer(completion(text, finish))
+ENDINGS = {  # what an endpoint gives as the reason: (the text, what is kept, or why there is no dialogue)
+    ("It is.", "It is."): ["stop", None, "eos_token", "end_turn", "STOP", "unheard_of"],
+    ("It is so. And it", "It is so."): ["length", "max_tokens", "MAX_TOKENS", "model_context_window_exceeded"],
+    ("No end in sight", "no whole exchange (length)"): ["length"],
+    ("I", "no whole exchange (content_filter)"): ["SAFETY", "FINISH_REASON_RECITATION", "content_filter: OTHER"],
+    ("Half", "the endpoint broke off"): ["function_call_filter: MALFORMED_FUNCTION_CALL", "insufficient_resource"],
+    ("", "no whole exchange (empty)"): ["stop"],
+    (None, "no whole exchange (empty)"): ["stop", "tool_calls"],
+}
 
-    with serving(answer) as url:
-        collect(url, path, settings=selfchat.Settings(max_turns=1))
-    if made is True:
-        [dialogue] = corpus.read(path)
-        assert dialogue.messages[1]["content"] == text.removesuffix(" And it")
+
+@pytest.mark.parametrize(("text", "kept", "finish"), [(*texts, f) for texts, names in ENDINGS.items() for f in names])
+def test_an_answer_is_whole_cut_filtered_or_a_fault(text, kept, finish, path):
+    with giving(Answer(completion(text, finish))) as url:
+        report = collect(url, path, settings=selfchat.Settings(max_turns=1), limits=selfchat.Limits(attempts=1))
+    if report.made:
+        assert corpus.read(path)[0].messages[1]["content"] == kept
     else:
-        assert made in reasons(path)["s-0"]
+        assert reasons(path)["s-0"].startswith(kept)
 
 
 def test_a_refusal_is_recorded_in_its_words(path):
-    async def answer(_, body):
-        reply = completion(None)
-        reply["choices"][0]["message"]["refusal"] = "I can't\ndo that."
-        return Answer(reply)
-
-    with serving(answer) as url:
+    reply = completion(None)
+    reply["choices"][0]["message"]["refusal"] = "I can't\ndo that."
+    with giving(Answer(reply)) as url:
         collect(url, path)
     assert reasons(path) == {"s-0": "no whole exchange (refusal: I can't do that.)"}

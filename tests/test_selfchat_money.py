@@ -11,8 +11,7 @@ import pytest
 from endpoints import Answer, completion, serving
 
 from baize_nb import corpus, selfchat, teacher
-from baize_nb.budget import worst_case
-from baize_nb.client import log_path
+from baize_nb.client import log_path, worst_case
 from baize_nb.common import CourseError
 from baize_nb.seeds import Seed
 
@@ -82,13 +81,10 @@ def test_token_cap_is_never_exceeded(concurrency, fault_rate, tmp_path):
 
 
 def test_dollar_cap_is_never_exceeded_and_the_report_says_what_was_spent(tmp_path):
-    bill = Billing()
+    bill, budget = Billing(), selfchat.Budget(usd=0.01, price=PRICE)
     with serving(bill) as url:
-        budget = selfchat.Budget(usd=0.01, price=PRICE)
         report = collect(url, tmp_path / "corpus.jsonl", 80, budget=budget, concurrency=32)
-    assert bill.usd <= 0.01
-    assert report.usd == pytest.approx(bill.usd, rel=1e-9)
-    assert bill.usd > 0.008
+    assert 0.008 < bill.usd <= 0.01 and report.usd == pytest.approx(bill.usd, rel=1e-9)
     assert "of $0.0100 spent" in report.stopped
 
 
@@ -126,18 +122,8 @@ KILLS, SEEDS, CONCURRENCY = 32, 200, 6
 def _collector(url, path):
     """What the killed process runs."""
     model = teacher.Teacher(url, "m", open_header=False)
-    budget = selfchat.Budget(tokens=10**9)
-    run = selfchat.collect(
-        make_seeds(SEEDS),
-        model,
-        path,
-        "two-role",
-        SETTINGS,
-        budget=budget,
-        concurrency=CONCURRENCY,
-        progress=False,
-    )
-    asyncio.run(run)
+    options = {"budget": selfchat.Budget(tokens=10**9), "concurrency": CONCURRENCY, "progress": False}
+    asyncio.run(selfchat.collect(make_seeds(SEEDS), model, path, "two-role", SETTINGS, **options))
 
 
 class Serial:
@@ -196,15 +182,11 @@ def test_killed_thirty_times_nothing_is_lost_and_nothing_is_paid_twice(tmp_path)
     assert kills >= 30, f"the run was over after {kills} kills: make it longer"
     assert 0 < halfway < SEEDS, "the kills did not fall into the run"
     assert process.exitcode == 0
-    dialogues = corpus.read(path)
-    assert sorted(d.id for d in dialogues) == sorted(s.id for s in make_seeds(SEEDS))
-    for dialogue in dialogues:
-        assert dialogue.turns == 3
+    assert sorted((d.id, d.turns) for d in corpus.read(path)) == sorted((s.id, 3) for s in make_seeds(SEEDS))
     # What was asked twice was under way when the kill came: at most one request per worker and kill.
     repeated = sum(count - 1 for count in Counter(request for request, _ in endpoint.asked).values())
     assert repeated <= kills * CONCURRENCY
     # And the log owns up to at least everything that the endpoint has billed.
-    spent = json.loads(log_path(path).read_text().splitlines()[0])["spent"]
-    rest = [json.loads(line) for line in log_path(path).read_text().splitlines()[1:]]
-    logged = sum(spent) + sum(sum(line["bill"]) for line in rest if "got" in line)
+    spent, *rest = map(json.loads, log_path(path).read_text().splitlines())
+    logged = sum(spent["spent"]) + sum(sum(line["bill"]) for line in rest if "got" in line)
     assert logged >= endpoint.tokens

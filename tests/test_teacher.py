@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import time
 import pytest
 from endpoints import Answer, answering, serving
 
-from baize_nb import budget, models, teacher
+from baize_nb import models, teacher
+from baize_nb.client import price_of
 from baize_nb.common import CourseError
 from baize_nb.teacher import Teacher
 
@@ -126,18 +128,14 @@ def entries(*ids):
 SCOPES = {"error": {"message": "You have insufficient permissions. Missing scopes: model.read."}}
 LISTS = {  # name: (HTTP status, body, the model that is taken where none is named, or what is said)
     "first that chats": (200, entries("text-embedding-3", "whisper-1", "m", "n"), "m"),
-    "prefixed": (200, entries("models/m"), "models/m"),
-    "tagged": (200, entries("m:latest"), "m:latest"),
-    "bare list": (200, [{"id": "m"}], "m"),
-    "list of names": (200, {"data": ["m", "n"]}, "m"),
-    "ids missing": (200, {"data": [{"id": None}, {}, 7, {"id": "m"}]}, "m"),
+    "ids missing": (200, {"data": [{"id": None}, {}, {"id": "m"}]}, "m"),
     "first page of many": (200, entries("other") | {"has_more": True}, "other"),
     "null": (200, {"object": "list", "data": None}, CourseError("lists no model. Name one in BAIZE_TEACHER_MODEL")),
-    "empty": (200, entries(), CourseError("lists no model. Name one in BAIZE_TEACHER_MODEL")),
+    "names": (200, {"data": ["m", 7]}, CourseError("lists no model")),
+    "a list": (200, [{"id": "m"}], CourseError("lists no model")),
     "a number": (200, 5, CourseError("lists no model")),
     "web page": (200, b"<html>portal</html>", CourseError("lists no model")),
     "missing": (404, {"detail": "Not Found"}, CourseError(r"does not list its models \(HTTP 404: Not Found\)")),
-    "not allowed": (405, {"detail": "Method Not Allowed"}, CourseError("HTTP 405: Method Not Allowed")),
     "forbidden": (403, SCOPES, CourseError("HTTP 403: You have insufficient permissions")),
     "scope missing": (401, SCOPES, CourseError("HTTP 401: You have insufficient permissions")),
     "loading": (503, {"error": {"message": "Loading model"}}, CourseError("HTTP 503: Loading model")),
@@ -163,22 +161,20 @@ def test_a_list_of_models_is_never_in_the_way_of_a_model_that_is_named(name, mon
             assert teacher.from_env().model == found
 
 
-def test_a_wrong_key_and_an_empty_account_are_said_at_once(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
-    for status, error, said in (
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
         (401, {"message": "Incorrect API key provided: sk-secret-123"}, r"refused the key \(HTTP 401"),
         (402, {"message": "Insufficient Balance"}, 'no quota left .HTTP 402: "Insufficient Balance".*instructor'),
         (429, {"message": "pay", "code": "insufficient_quota"}, r"no quota left.*instructor.*BAIZE_TEACHER_URL"),
-    ):
-        with serving(lambda path, body: _one(status, error)) as url:  # noqa: B023 (used in this round)
-            monkeypatch.setenv("BAIZE_TEACHER_URL", url)
-            with pytest.raises(CourseError, match=said) as caught:
-                teacher.from_env()
-        assert "sk-secret" not in str(caught.value)
-
-
-async def _one(status, error):
-    return Answer({"error": error}, status)
+    ],
+)
+def test_a_wrong_key_and_an_empty_account_are_said_at_once(status, error, said, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-123")
+    with answering(status, json.dumps({"error": error})) as url, pytest.raises(CourseError, match=said) as caught:
+        monkeypatch.setenv("BAIZE_TEACHER_URL", url)
+        teacher.from_env()
+    assert "sk-secret" not in str(caught.value)
 
 
 # ---- the way to the endpoint ----
@@ -193,15 +189,11 @@ async def _one(status, error):
             r"Nothing answers at http://127\.0\.0\.1:9/v1.*No proxy is set.*BAIZE_TEACHER_URL",
         ),
         ("http://127.0.0.1:1/v1", {"HTTP_PROXY": "127.0.0.1:9"}, "Nothing answers.*A proxy is set in HTTP_PROXY"),
-        (
-            "http://example.invalid/v1",
-            {"ALL_PROXY": "socks://127.0.0.1:9"},
-            r"ALL_PROXY.*socks5://.*pip install socksio",
-        ),
-        ("http://example.invalid/v1", {"ALL_PROXY": "socks5://127.0.0.1:9"}, r"ALL_PROXY.*pip install socksio"),
-        ("http://example.invalid/v1", {"HTTP_PROXY": "PROXY"}, r"The proxy on the way.*refuses.*407.*NO_PROXY"),
-        ("https://example.invalid/v1", {"HTTPS_PROXY": "PROXY"}, "The proxy on the way.*refuses.*HTTPS_PROXY"),
-        ("api.example.invalid/v1", {}, "does not know this request.*protocol.*BAIZE_TEACHER_URL"),
+        ("http://x.invalid/v1", {"ALL_PROXY": "socks://127.0.0.1:9"}, r"ALL_PROXY.*socks5://.*pip install socksio"),
+        ("http://x.invalid/v1", {"ALL_PROXY": "socks5://127.0.0.1:9"}, r"ALL_PROXY.*pip install socksio"),
+        ("http://x.invalid/v1", {"HTTP_PROXY": "PROXY"}, r"The proxy on the way.*refuses.*407.*NO_PROXY"),
+        ("https://x.invalid/v1", {"HTTPS_PROXY": "PROXY"}, "The proxy on the way.*refuses.*HTTPS_PROXY"),
+        ("api.x.invalid/v1", {}, "does not know this request.*protocol.*BAIZE_TEACHER_URL"),
     ],
 )
 def test_what_stands_in_the_way_is_said_in_a_sentence(url, proxies, said, monkeypatch):
@@ -245,13 +237,12 @@ def test_a_certificate_of_ones_own_is_named_with_the_setting(tmp_path):
         ("https://openrouter.ai/api/v1", "deepseek/deepseek-r1", "known"),
         ("https://example.com/v1", "home-made", None),
         ("http://127.0.0.1:11434/v1", "deepseek-r1", None),
-        ("http://localhost:4000/v1", "gpt-4o-mini", None),
         ("http://192.168.0.7:8000/v1", "gpt-4o-mini", None),
         ("http://ollama:11434/v1", "gpt-4o-mini", None),
     ],
 )
 def test_a_price_is_that_of_provider_and_model_and_a_local_address_has_none(url, model, price):
-    found = budget.price_of(Teacher(url, model))
+    found = price_of(Teacher(url, model))
     if price == "known":
         assert len(found) == 2 and 0 < found[0] < found[1]
     else:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from baize_nb import common
-from baize_nb.budget import Tokens
+from baize_nb.answers import Tokens
 from baize_nb.common import CourseError, Journal
 
 HEADERS = {"key", "keys", "api key", "api_key", "token", "schlüssel", "clé", "clave", "chiave"}  # of the last column

@@ -23,8 +23,8 @@ import tornado.web
 from accounts import Accounts, Closed, FairQueue, OverBudget, read_accounts
 
 from baize_nb import common, teacher
-from baize_nb.budget import Tokens, worst_case
-from baize_nb.client import read_usage
+from baize_nb.answers import Tokens, read_usage
+from baize_nb.client import worst_case
 from baize_nb.common import CourseError
 from baize_nb.faults import Faulty, kind_of, told
 
