@@ -210,7 +210,7 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
                 model, found = AutoModelForCausalLM.from_pretrained(
                     source, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
                 )
-        except torch.OutOfMemoryError:
+        except (CourseError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # transformers, safetensors and the hub have errors of their own
             remedy = "Check its name and the network, or use base='embedded'."
@@ -289,7 +289,7 @@ def _with_adapter(model, adapter):
         faults = {"are missing": needed - given, "have no place there": surplus, "are no numbers": broken}
         for fault, keys in faults.items():
             if keys:
-                raise ValueError(f"{len(keys)} of {len(given)} weights {fault} ({min(keys)} …)")
+                raise ValueError(f"{len(keys)} of its weights {fault} ({min(keys)} …)")
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # targets that this model lacks, other shapes, a configuration that makes no sense

@@ -258,9 +258,10 @@ class Engine:
         timer = threading.Timer(START_SECONDS, process.kill)
         timer.daemon = True
         timer.start()
-        said = process.stdout.read().strip()  # the child closes it when it is ready; it is empty where it ended
+        said = process.stdout.read()  # up to its end: the child closes it when it is ready
         timer.cancel()
-        if not said:
+        address = re.search(r"^http://\S+", said, re.M)
+        if not address:
             log.seek(0)
             tail = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             self.close()
@@ -268,7 +269,7 @@ class Engine:
                 f"The embedded engine did not start: {tail[-1]} "
                 "Close other programs if memory is short, and run the cell again."
             )
-        self.url = said.splitlines()[-1] + "/v1"
+        self.url = address[0] + "/v1"
 
 
 def _serve():

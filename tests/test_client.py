@@ -68,7 +68,6 @@ def slow(status, message, **headers):
 FAULTS = {
     "429 with Retry-After": slow(429, "slow", **{"Retry-After": "0.05"}),
     "429 of a minute's quota": slow(429, "You exceeded your current quota. Please retry in 0.02s"),
-    "error under 200": Answer({"error": {"message": "Provider returned error", "code": 502}}),
     "500 of a slow model": Answer({"error": "context deadline exceeded"}, 500),
     "503 with HTML": Answer(b"<html>busy</html>", 503, {"Content-Type": "text/html"}),
     "529 with Retry-After 0": slow(529, "Overloaded", **{"Retry-After": "0"}),
@@ -80,7 +79,6 @@ FAULTS = {
     "half a body": Answer(completion("Half."), fault="cut"),
     "no JSON": Answer(b'{"choices": [{"mess'),
     "HTML with 200": Answer(b"<html>welcome</html>", 200, {"Content-Type": "text/html"}),
-    "a list": Answer(b"[1, 2]"),
     "nothing": Answer(b""),
     "null for a choice": Answer(completion("x") | {"choices": [None]}),
     "no message": Answer(completion("x") | {"choices": [{"index": 0, "message": None}]}),
@@ -119,16 +117,12 @@ FATAL = {
     "empty account": (402, {"message": "Insufficient Balance"}, 'no quota left.*"Insufficient Balance".*Add credit'),
     "empty account, 429": (429, {"message": "x", "code": "insufficient_quota"}, "no quota left"),
     "budget of a proxy": (400, {"message": "Budget has been exceeded! Max: 5"}, "no quota left.*Max: 5"),
-    "no credits": (403, {"message": "Your team doesn't have any credits yet"}, "no quota left"),
-    "model that can't be loaded": (500, {"message": "could not load model: no such file"}, "has no model"),
     "under 200": (200, {"message": "Insufficient credits", "code": 402}, "no quota left"),
     "unknown model": (404, {"message": "No such model", "code": "model_not_found"}, "has no model 'm'.*: gpt-a, gpt-b"),
     "unknown model, Mistral": (400, {"message": "Invalid model: m", "type": "invalid_model"}, "BAIZE_TEACHER_MODEL"),
     "model that is gone": (400, {"message": "gone", "code": "model_decommissioned"}, "has no model.*: gpt-a, gpt-b"),
-    "bad deployment": (404, {"code": "DeploymentNotFound", "message": "x"}, "has no model"),
     "name with a dot": (404, {"message": "models/gem-1.5-pro is not found for API version v1"}, "has no model"),
     "model of other keys": (401, {"message": "key not allowed to access model."}, "has no model"),
-    "none loaded": (404, {"message": "No models loaded. Please load one"}, "has no model"),
     "model that is too large": (500, {"message": "model requires more system memory (8 GiB)"}, "has no model"),
     "wrong path, under 200": (200, "Unexpected endpoint or method.", "does not know this request"),
     "wrong path": (404, {"message": "Not Found"}, "does not know this request.*BAIZE_TEACHER_URL"),
@@ -173,7 +167,6 @@ ENDS = {  # the answer from the third request on: (status, error, the dialogue's
     "moderation": (403, FILTERED, "content_filter"),
     "context": (400, {"message": "This model's maximum context length is 4096 tokens"}, "context"),
     "context, TGI": (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 2048"}, "context"),
-    "too large": (413, {"message": "Request too large"}, "context"),
     "too large for a minute": (429, {"message": "Request too large for m: Limit 100, Requested 200"}, "context"),
     "other": (400, {"message": "Computer says no"}, "HTTP 400: Computer says no"),
 }
@@ -219,12 +212,10 @@ BILLS = {  # an answer, and what it costs: (tokens read, written), None: the wor
     "none": (completion("It is.") | {"usage": None}, None),
     "an answer streamed unasked": (b'data: {"choices": []}', None),
     "zeros": (usage(prompt=0, completion=0, total=0), None),
-    "nothing written": (usage(prompt=20, completion=0), None),
     "negative": (usage(prompt=20, completion=-5), None),
     "error under 200": ({"error": {"message": "upstream", "code": 502}}, (0, 0)),
     "error under 200 that is billed": (usage(prompt=20, completion=7) | {"error": {"code": 502}}, (20, 7)),
     "a web page": (b"<html>portal</html>", (0, 0)),
-    "no answer of a model": (b"7", (0, 0)),
     "an answer torn off": (b'{"choices": [{"mess', None),
 }
 
@@ -232,10 +223,8 @@ BILLS = {  # an answer, and what it costs: (tokens read, written), None: the wor
 @pytest.mark.parametrize("name", BILLS)
 def test_what_is_billed_is_counted_and_what_cannot_have_been_billed_is_not(name, path):
     body, bill = BILLS[name]
-
     with giving(Answer(body)) as url:
-        options = {"limits": selfchat.Limits(attempts=1), "budget": selfchat.Budget(tokens=9999)}
-        collect(url, path, strategy="transcript", **options)
+        collect(url, path, limits=selfchat.Limits(attempts=1), budget=selfchat.Budget(tokens=9999))
     sent, got = (json.loads(line) for line in client.log_path(path).read_text().splitlines()[1:3])
     assert got["bill"] == list(bill if bill else sent["worst"])
 
@@ -267,13 +256,11 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         ({"retry-after": "Wed, 01 Jan 99999 00:00:00 GMT"}, None),
         ({"retry-after": "1 minute 30 Seconds"}, 90),
         ({"retry-after": "5 hrs"}, 18000),
-        ({"retry-after": "500 milliseconds"}, 0.5),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "20"}, 0.02),
         ({"retry-after": "Wed, 01 Jan 2020 00:00:00 GMT"}, 0),
         (LEFT | {"x-ratelimit-reset-requests": "1m2.5s"}, 62.5),
         (LEFT | {"x-ratelimit-reset-requests": "1d2h0m0s"}, 93600),
-        (LEFT | {"x-ratelimit-reset-requests": "7"}, 7),
         (LEFT | {"x-ratelimit-reset-requests": "%Y-%m-%dT%H:%M:%S+00:00"}, 3600),
         (LEFT | {"x-ratelimit-reset-requests": "%Y-%m-%dT%H:%M:%SZ"}, 3600),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "%s"}, 3600),
@@ -281,12 +268,10 @@ LEFT = {"x-ratelimit-remaining-requests": "0"}
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
         ({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": "1m"}, None),
         ("Please try again in 7m12s.", 432),
-        ("Please retry after 5 seconds", 5),
         ("Try again after 2026-11-28", None),
         ("Your limit resets in about 5 minutes", 300),
         ("Expected available in 20 seconds.", 20),
         ("Rate limit exceeded. Please wait 40000 seconds before retrying.", 40000),
-        ({"ratelimit-reset": "30"}, 30),
         ({}, None),
     ],
 )
@@ -354,7 +339,6 @@ REFUSALS = {  # a parameter, how it is refused: (status, body), and what is sent
     "max_tokens": (400, {"error": {"message": INSTEAD, "param": "max_tokens"}}, "max_completion_tokens"),
     "seed": (422, {"message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}}, None),
     "frequency_penalty": (400, {"error": {"message": "Penalty is not enabled for this model"}}, None),
-    "presence_penalty": (400, {"error": "Argument not supported on this model: presencePenalty"}, None),
     "temperature": (400, {"error": ONLY}, None),
     "top_p": (400, {"error": {"message": "This model no longer supports top_p"}}, None),
     "top_p ": (400, {"error": {"message": BOTH}}, None),

