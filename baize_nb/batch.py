@@ -130,14 +130,19 @@ def from_batch(results, seeds: list, teacher: Teacher, path: str | Path, setting
 
 def _results(paths):
     """(id, result) of each line; those that can't be read are named."""
-    for path in paths:
-        name = common.show(path)
-        yield from common.read_jsonl(
-            path,
-            lambda line: (str(line["custom_id"]), line),
-            "result of a batch",
-            lambda number, reason: print(f"{name}:{number} is {reason}"),  # noqa: B023 (used in this round)
-        )
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise CourseError(f"There is no {common.show(path)}. Download the batch's files first.")
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                result = json.loads(line)
+                id = str(result["custom_id"])
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                print(f"{common.show(path)}:{number} is no result of a batch: {error}")
+                continue
+            yield id, result
 
 
 def read_result(result: dict, worst: Tokens) -> tuple:

@@ -120,7 +120,7 @@ def test_what_cannot_be_sent_or_read_is_said(tmp_path, monkeypatch):
     from_batch(lines, make_seeds(1), MODEL, path, SETTINGS)
     with pytest.raises(CourseError, match="max_turns = 2, now it is 3"):
         from_batch(lines, make_seeds(1), MODEL, path)
-    with pytest.raises(CourseError, match=r"Cannot read .*nothing.jsonl"):
+    with pytest.raises(CourseError, match=r"There is no .*nothing.jsonl"):
         from_batch(tmp_path / "nothing.jsonl", make_seeds(1), MODEL, path, SETTINGS)
 
 

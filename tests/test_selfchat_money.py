@@ -70,10 +70,8 @@ def test_token_cap_is_never_exceeded(concurrency, fault_rate, tmp_path):
         assert bill.tokens > (30_000 if fault_rate else 55_000), "the cap was not used"
         assert "of 60,000 tokens spent" in report.stopped
         assert 0 < report.made < 80
-        before = bill.tokens
         again = collect(url, path, 80, budget=selfchat.Budget(tokens=60_000), **options)
-        assert again.made == 0
-        assert bill.tokens - before <= 60_000 - before, "the cap is for the file, not for one run"
+        assert bill.tokens <= 60_000, "the cap is for the file, not for one run"
         # A larger budget goes on from there, and only the rest is paid.
         more = collect(url, path, 80, **options)
     assert more.kept + sum((more.made, more.failed, report.failed, again.failed)) == 80
