@@ -27,6 +27,9 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BOS, EOS = "<|im_start|>", "<|im_end|>"  # tokens 1 and 2
 FORMAT = 2  # of the converted model: to be raised where `embedded` comes to write something else
 
+# Where it is installed, it says at import what a processor lacks, and at each layer of each pass that inputs are cast.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
 
 def cache() -> Path:
     """Return the user's cache folder of this course, made if missing."""
@@ -159,8 +162,6 @@ def dtype_arguments(dtype: str) -> dict:
         )
     from transformers import BitsAndBytesConfig
 
-    # It says for each layer, at each forward pass, that inputs are cast.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "MatMul8bitLt")
     emulated = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)  # a T4, say
     qlora = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float16 if emulated else torch.bfloat16}
