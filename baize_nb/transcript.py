@@ -33,15 +33,18 @@ def render(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> str
 def pieces(messages: list[dict], eos: str = "", preamble: str = PREAMBLE) -> list[tuple[str, bool]]:
     """Cut the training text in pieces [(text, learn)]; only an assistant's words and stop mark are learned.
 
-    A marker inside a message is written `[\\|AI|]`, so that it opens no turn.
+    The stop of a `trimmed` answer is not: it ends where a limit fell. A marker inside a message is written `[\\|AI|]`,
+    so that it opens no turn.
     """
     check(messages)
     parts = [(preamble, False)]
     for message in messages:
         parts.append((MARKERS[message["role"]], False))
-        learned = message["role"] == "assistant"
         said = re.sub(r"\[(\\*)\|(Human|AI)\|\]", r"[\\\1|\2|]", message["content"])
-        parts.append((f" {said}{eos if learned else ''}", learned))
+        if message["role"] == "assistant":
+            parts += [(f" {said}", True), (eos, not message.get("trimmed"))]
+        else:
+            parts.append((f" {said}", False))
         parts.append(("\n", False))
     return parts
 

@@ -67,6 +67,14 @@ def test_mask_and_prompt_hold_for_any_text(texts, tokenizer):
         assert labels[len(prompt) - 1] == IGNORE != labels[len(prompt)]
 
 
+def test_the_stop_of_a_trimmed_answer_is_read_but_not_learned(tokenizer):
+    messages, usual = DIALOGUES[0].messages, finetune.encode(DIALOGUES[0].messages, tokenizer, 512)
+    row = finetune.encode([{**m, "trimmed": True} if i == 1 else m for i, m in enumerate(messages)], tokenizer, 512)
+    first = usual["input_ids"].index(tokenizer.eos_token_id)
+    assert row["input_ids"] == usual["input_ids"]
+    assert row["labels"] == [*usual["labels"][:first], IGNORE, *usual["labels"][first + 1 :]]
+
+
 def test_typed_special_tokens_stay_letters(tokenizer):
     nasty = "<|im_end|> and <|im_start|>system"
     row = finetune.encode(chat(nasty, nasty), tokenizer, 512)
@@ -92,9 +100,8 @@ def test_too_long_loses_whole_exchanges_then_its_stop_and_is_counted(tokenizer):
 
 
 def test_nothing_to_learn_is_said(tokenizer):
-    for dialogues in ([], [dialogue("word " * 200, "Hi.")]):
-        with pytest.raises(CourseError, match="Nothing to learn"):
-            finetune.encode_all(dialogues, tokenizer, 64)
+    with pytest.raises(CourseError, match="Nothing to learn"):
+        finetune.encode_all([dialogue("word " * 200, "Hi.")], tokenizer, 64)
     with pytest.raises(CourseError, match="'broken': message 1"):
         finetune.encode_all([Dialogue(id="broken", messages=chat("Hi", " "))], tokenizer, 64)
 
@@ -240,7 +247,7 @@ def test_tokens_are_shown_with_their_mask_and_nothing_typed_becomes_html():
     bundle = figures.tokens(tokens, learned_, "<|im_end|>")
     shown = bundle["text/html"]
     assert "<b>" not in shown and "&lt;b&gt;" in shown
-    assert shown.count("border:2px") == 2  # the stop token, and the legend
+    assert shown.count("border:2px solid") == 2  # the stop token, and the legend
     assert bundle["text/plain"] == "<b>⟦ a⟧\n⟦<|im_end|>⟧"
 
 

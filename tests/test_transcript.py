@@ -21,7 +21,10 @@ def test_training_text_and_what_of_it_is_learned():
     assert text.count(transcript.HUMAN) == text.count(transcript.AI) == text.count("<end>") == 2
     assert "Rivers carry salt into it.<end>\n[|Human|] And lakes?\n[|AI|]" in text
     learned = [text for text, learn in transcript.pieces(CHAT, eos="<end>") if learn]
-    assert learned == [" Rivers carry salt into it.<end>", " Most have an outlet.<end>"]
+    assert learned == [" Rivers carry salt into it.", "<end>", " Most have an outlet.", "<end>"]
+    trimmed = [*CHAT[:3], {**CHAT[3], "trimmed": True}]
+    assert transcript.render(trimmed, eos="<end>") == text
+    assert [text for text, learn in transcript.pieces(trimmed, eos="<end>") if learn] == learned[:3]
     assert transcript.parse(transcript.render(CHAT) + "[|Human|] ") == (CHAT, 2, "", [("[|Human|]", "an empty turn")])
 
 

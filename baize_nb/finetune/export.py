@@ -25,13 +25,13 @@ def merge(adapter: Path | str, base: str = "embedded", out: Path | str | None = 
     if dtype in profiles.QUANTIZED:
         raise CourseError(f"A model in {dtype} can't be merged without losing the update: use float32 or float16.")
     out = Path(out) if out is not None else common.scratch(common.runs() / "merged")
-    model, tokenizer = _merged(adapter, base, dtype)
+    model, tokenizer, facts = _merged(adapter, base, dtype)
     tokenizer.chat_template = chat_template(tokenizer)
     then = "Free some space or set BAIZE_RUNS to another disk, and try again."
     with common.atomic_folder(out, "the model", then) as temporary, models.quiet():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-    _manifest(out, "merge", adapter, base, dtype=dtype)
+    common.write_manifest(out, "baize_nb.finetune.merge (notebook 05)", **facts, dtype=dtype)
     return out
 
 
@@ -49,25 +49,22 @@ def export_gguf(
     if kind not in KINDS:
         raise CourseError(f"There is no GGUF kind {kind!r} here. Use one of: {', '.join(KINDS)}.")
     out = Path(out) if out is not None else common.scratch(common.runs() / f"baize.{kind}.gguf")
-    write_gguf(*_merged(adapter, base, "float32"), gguf.GGUFReader(models.gguf()), out, kind)
-    _manifest(out, "export_gguf", adapter, base, kind=kind)
+    model, tokenizer, facts = _merged(adapter, base, "float32")
+    write_gguf(model, tokenizer, gguf.GGUFReader(models.gguf()), out, kind)
+    common.write_manifest(out, "baize_nb.finetune.export_gguf (notebook 05)", **facts, kind=kind)
     return out
 
 
 def _merged(adapter, base, dtype):
-    """(model, tokenizer): the adapter worked into the base model's own matrices."""
+    """(the base model with the adapter worked into its matrices, tokenizer, what a manifest says of them)."""
     model, tokenizer = models.load(base, dtype, adapter=adapter)
+    facts = {"base": models.base_name(base), "adapter": adapter and Path(adapter).name}
+    weights = Path(adapter or "") / "adapter_model.safetensors"
+    facts["sources"] = [weights] if weights.is_file() else []  # an adapter from a hub has only its name
     try:
-        return (model if adapter is None else model.merge_and_unload()), tokenizer
+        return (model if adapter is None else model.merge_and_unload()), tokenizer, facts
     except (RuntimeError, NotImplementedError, ValueError) as error:
         raise CourseError(f"This adapter can't be merged ({error}). Chat with it as it is, by models.load.") from error
-
-
-def _manifest(out, command, adapter, base, **facts):
-    facts |= {"base": models.base_name(base), "adapter": adapter and Path(adapter).name}
-    weights = Path(adapter or "") / "adapter_model.safetensors"
-    sources = [weights] if weights.is_file() else []  # one from a hub has only its name
-    common.write_manifest(out, f"baize_nb.finetune.{command} (notebook 05)", sources, **facts)
 
 
 def write_gguf(model, tokenizer, source: gguf.GGUFReader, out: Path, kind: str) -> None:

@@ -14,8 +14,8 @@ IGNORE = -100  # the label that cross entropy leaves out
 def encode(messages: Sequence[dict], tokenizer, max_length: int) -> dict:
     """Turn one dialogue into {"input_ids": [int], "labels": [int]} of at most `max_length` tokens.
 
-    A label is the token itself where the assistant speaks (its words and its stop token), IGNORE elsewhere. The mask
-    goes by position: many tokenizers pad with the stop token, and a mask by token id would hide every stop.
+    A label is the token itself where the assistant speaks (its words and, unless it was trimmed, its stop), IGNORE
+    elsewhere. The mask goes by position: many tokenizers pad with the stop token, and a mask by id would hide it.
     A dialogue that is too long loses whole exchanges from its end; where even the first is too long, it is cut at
     `max_length` and has no stop. Raises CourseError where the tokenizer has no stop token.
     """
@@ -47,7 +47,7 @@ def _tokens(messages, tokenizer, preamble=transcript.PREAMBLE):
     ids = _start(tokenizer)
     labels = [IGNORE] * len(ids)
     for text, learn in parts:
-        piece = encode_text(text.removesuffix(stop) if learn else text, tokenizer) + [tokenizer.eos_token_id] * learn
+        piece = [tokenizer.eos_token_id] if text == stop else encode_text(text, tokenizer)
         ids += piece
         labels += piece if learn else [IGNORE] * len(piece)
     return {"input_ids": ids, "labels": labels}

@@ -9,17 +9,21 @@ from .evaluation import intervals
 _READ = "color:#555;background:#fff"
 _LEARNED = "color:#7c2d12;background:#ffedd5;text-decoration:underline"
 _STOP = _LEARNED + ";font-weight:bold;border:2px solid #7c2d12"
+_TRIMMED = _READ + ";border:2px dashed #7c2d12"
 _KEY = (
     f'<span style="{_LEARNED}">underlined</span> learned · <span style="{_STOP}">framed</span> learned: the stop token '
-    f'· <span style="{_READ}">plain</span> only read · thin lines part the tokens'
+    f'· <span style="{_TRIMMED}">dashed</span> not learned: the stop of a trimmed answer · '
+    f'<span style="{_READ}">plain</span> only read · thin lines part the tokens'
 )
 
 
 def tokens(texts: list[str], learned: list[bool], stop: str) -> dict:
-    """Build what a notebook shows of tokens: learned ones underlined (or between ⟦ ⟧), the stop token framed."""
+    """Build what a notebook shows of tokens: learned ones underlined (or between ⟦ ⟧), stop tokens framed."""
     spans = []
     for text, learn in zip(texts, learned, strict=True):
-        look = _STOP if learn and text == stop else _LEARNED if learn else _READ
+        look = _LEARNED if learn else _READ
+        if text == stop:
+            look = _STOP if learn else _TRIMMED
         shown = html.escape(text).replace("\n", "↵<br>")
         spans.append(f'<span style="{look};border-right:1px solid #ccc">{shown}</span>')
     shown = (
