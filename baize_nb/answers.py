@@ -24,7 +24,7 @@ class Completion(NamedTuple):
     """What an endpoint answered, its thoughts left out.
 
     finish : "stop"; "length" (at the token limit); "thoughts" (there, before the first word of the answer);
-             "content_filter"; "refusal: …"; "until".
+             "content_filter"; "refusal: …".
     top    : {token: log-probability} of the likeliest first tokens.
     """
 

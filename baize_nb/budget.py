@@ -26,7 +26,7 @@ class Estimate:
     @classmethod
     def of(cls, bounds, teacher, dialogues=0, price=None, concurrency=16, limits=None):
         """Add up bounds, [(requests, tokens in, tokens out)]. price : as in Budget."""
-        requests, read, written = (sum(column) for column in zip(*bounds, strict=True)) if bounds else (0, 0, 0)
+        requests, read, written = map(sum, zip((0, 0, 0), *bounds, strict=True))
         written += requests * (THOUGHTS if teacher.thinks else 0)
         limits = limits or Limits()
         speed = EMBEDDED_SPEED if teacher.engine is not None else STREAM_SPEED * concurrency

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import openai
 
 from . import transcript
-from .answers import Completion, Tokens, read_completion, read_finish, read_usage
+from .answers import Completion, Tokens, read_completion
 from .common import CourseError, Journal, duration, read_jsonl
 from .faults import Faulty, asked_pause, describe, explained, kind_of, never_sent, passes, told
 
@@ -220,18 +220,17 @@ class Sender:
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
         self.number = 0  # of requests so far
 
-    async def send(self, id, kind, body, until=None):
+    async def send(self, id, kind, body):
         """Return the Completion of one request, tried again where that can help.
 
-        kind : "chat" or "text", the endpoint's two ways to complete. until : see `Asker.complete`.
+        kind : "chat" or "text", the endpoint's two ways to complete.
         Raises BudgetSpent; CourseError where no retry helps (key, quota, model …); else openai.APIError or Faulty.
         """
         attempt = 1
-        body = body if until is None else body | {"stream_options": {"include_usage": True}}
         while True:
             adapted = self.teacher.adapted(kind, body)
             try:
-                return await self._attempt(id, kind, adapted, until)
+                return await self._attempt(id, kind, adapted)
             except (openai.APIError, Faulty) as error:
                 if self.teacher.learn(error, adapted):
                     continue
@@ -244,7 +243,7 @@ class Sender:
                     raise  # a connection that was lost concerns one item only
                 raise explained(error, self.teacher) from None
 
-    async def _attempt(self, id, kind, body, until):
+    async def _attempt(self, id, kind, body):
         """One request, paid for on every way out; one that is cancelled is charged as if it had been answered."""
         worst = await self.budget.reserve(worst_case(body))
         bill = Tokens()
@@ -254,7 +253,7 @@ class Sender:
             number, bill = self.number, worst
             self.log.write({"sent": number, "id": id, "worst": worst})
             try:
-                reply = await self.call(kind, body, worst, until)
+                reply = await self.call(kind, body, worst)
                 if reply.finish == "thoughts" and not self.teacher.thinks:
                     self.teacher.thinks = True  # the next attempt asks for room
                     raise Faulty("the model thinks before it answers, and got no further", reply.usage)
@@ -272,29 +271,12 @@ class Sender:
         finally:
             self.budget.pay(worst, bill)
 
-    async def call(self, kind, body, worst, until=None):
+    async def call(self, kind, body, worst):
         """Return the Completion of one request, sent once."""
         create = (self.client.chat.completions if kind == "chat" else self.client.completions).create
         try:
-            if until is None:
-                return read_completion(await create(model=self.teacher.model, **body), worst)
-            text, finish, pieces, usage = "", None, 0, None
-            async with await create(model=self.teacher.model, stream=True, **body) as stream:
-                async for chunk in stream:
-                    usage = getattr(chunk, "usage", None) or usage
-                    for choice in chunk.choices or ():
-                        text, finish = text + (choice.text or ""), choice.finish_reason or finish
-                        pieces += bool(choice.text)
-                    if until(text):
-                        finish = "until"
-                        break
-            # Broken off: the embedded engine sends a token at a time, others may have written and billed more.
-            seen = Tokens(worst.prompt, pieces) if self.teacher.engine else worst
-            return Completion(text, finish if finish == "until" else read_finish(finish), read_usage(usage, text, seen))
-        except Exception as error:
-            # A body that is no JSON, or a stream that broke off: that comes as an error of the HTTP library.
-            if not isinstance(error, ValueError) and not type(error).__module__.startswith("httpx"):
-                raise
+            return read_completion(await create(model=self.teacher.model, **body), worst)
+        except ValueError as error:  # a body that is no JSON
             page = str(getattr(error, "doc", "")).lstrip().startswith("<")
             raise Faulty(f"the endpoint's answer is unreadable ({error})", Tokens() if page else worst) from error
 
@@ -403,18 +385,15 @@ class Asker:
         messages = [{"role": m["role"], "content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop, sampling)
 
-    async def complete(self, prompt, max_tokens: int, stop=None, sampling=None, until=None) -> Completion:
-        """Ask for the continuation of a raw prompt, text or a list of token ids.
-
-        until : given, the answer is streamed, and broken off with finish "until" once until(text so far) is true.
-        """
-        return await self._ask("text", {"prompt": prompt, "max_tokens": max_tokens}, stop, sampling, until)
+    async def complete(self, prompt, max_tokens: int, stop=None, sampling=None) -> Completion:
+        """Ask for the continuation of a raw prompt, text or a list of token ids."""
+        return await self._ask("text", {"prompt": prompt, "max_tokens": max_tokens}, stop, sampling)
 
     def forget(self):
         """Let no later run use the answers so far again: they led to nothing, and would once more."""
         self._sender.log.write({"forget": self.id})
 
-    async def _ask(self, kind, body, stop, sampling, until=None):
+    async def _ask(self, kind, body, stop, sampling):
         self.usage["requests"] += 1
         if self._answers:
             reply = self._answers.pop(0)
@@ -422,7 +401,7 @@ class Asker:
             if sampling is None:  # another seed per request, or every answer would draw the same numbers
                 seed = random_seed(self.id, self.usage["requests"], self.attempt)
                 sampling = {**self.teacher.sampling, "seed": seed}
-            reply = await self._sender.send(self.id, kind, body | sampling | ({"stop": stop} if stop else {}), until)
+            reply = await self._sender.send(self.id, kind, body | sampling | ({"stop": stop} if stop else {}))
         for mark in stop or ():  # an endpoint may not know it
             if mark in reply.text:
                 reply = reply._replace(text=reply.text[: reply.text.index(mark)].rstrip(), finish="stop")

@@ -136,7 +136,7 @@ async def reply(teacher: Teacher, prompts, path, tokenizer=None, budget=None, **
         if kind == "chat":
             said = await asker.chat(body.pop("messages"), **options)
         else:
-            said = await asker.complete(body.pop("prompt"), **options, until=lambda text: release(text)[2])
+            said = await asker.complete(body.pop("prompt"), **options)
         text, _, closed = release(said.text.strip(), session.stops, ended=True)
         end = "marker" if closed else "stop" if said.finish == "stop" else "limit"
         line = {"key": item.id, "model": teacher.model, "question": item.prompt.question, "id": item.prompt.id}

@@ -172,7 +172,7 @@ _SENTENCES = {  # what to tell a person about a fault that concerns the whole ru
     "money": "{where} says that this key has no quota left {said}. Add credit at the provider, or ask your instructor "
     f"for more; or else: {_EMBEDDED} What was made so far is kept.",
     "region": f"{{where}} does not serve the place that this machine is in {{said}}. Try another. {_EMBEDDED}",
-    "model": "{where} has no model {model!r} for this key {said}. {models}",
+    "model": "{where} has no model {model!r} for this key {said}. Set BAIZE_TEACHER_MODEL to one that it has.",
     "path": "{where} does not know this request {said}. Give BAIZE_TEACHER_URL up to and with the version, as in "
     "https://example.org/v1, and name the model in BAIZE_TEACHER_MODEL.",
     "proxy": "The proxy on the way to {where} refuses {said}. {proxies} Give it name and password, "
@@ -191,8 +191,10 @@ def explained(error: Exception, teacher) -> Exception:
         return error
     said = f'(HTTP {status}: "{words}")' if status else f'("{error.__cause__ or words}")'
     about = {"where": teacher.base_url, "model": teacher.model, "proxies": _proxies(), "said": said}
-    about["models"] = teacher.which_models() if kind == "model" else ""
     sentence = _SENTENCES[kind].format(**about)
+    if kind == "model":
+        with suppress(Exception):  # it says what it has, or it does not
+            sentence += f" It has: {', '.join(sorted(teacher.models())[:8])} …"
     key = teacher.api_key or ""
     return CourseError(sentence.replace(key, "…") if len(key) > 5 else sentence)
 

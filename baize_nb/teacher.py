@@ -143,15 +143,6 @@ class Teacher:
             raise CourseError(f"{self.base_url} {why}. Name one in BAIZE_TEACHER_MODEL.")
         return self
 
-    def which_models(self) -> str:
-        """Return a sentence for people: what to set to have another model."""
-        try:
-            names = [name for name in sorted(self.models()) if not _NO_CHAT.search(name)]
-        except Exception:  # it says what it has, or it does not
-            names = []
-        shown = f"this key can use: {', '.join(names[:8])}" + (" …" if len(names) > 8 else "") if names else "it has"
-        return f"Set BAIZE_TEACHER_MODEL to a model that {shown}"
-
     def close(self):
         """Release the embedded engine, if this teacher has one. May be called twice."""
         if self.engine is not None:
