@@ -1,6 +1,5 @@
 """Seeds: the questions from which dialogues grow (Baize, arXiv 2304.01196, section 3); readers, and a fair sample."""
 
-import csv
 import hashlib
 import heapq
 import json
@@ -8,14 +7,15 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
 from . import common
 from .common import CourseError
+from .records import json_records, table
 
 BUNDLED = ("quora", "stackoverflow", "medquad", "alpaca")
 # Where a text is looked for, in order.
@@ -221,90 +221,23 @@ def _txt(shown, text, column):
 
 def _json(shown, text, column):
     """Rows of a list, {"data": [ … ]} too, or of lines with an object each: the content tells, not the file's name."""
-    inside = re.match(r'\s*(\{\s*"[^"\n]*"\s*:\s*)?\[', text)
-    opening = re.compile(r'\{\s*("[^"\n]*")')
-    wanted, at, line, end = {column.strip().lower()} if column else set(COLUMNS), 0, 1, 0
+    wanted = {column.strip().lower()} if column else set(COLUMNS)
 
     def is_row(row):
         return isinstance(row, dict) and any(str(key).strip().lower() in wanted for key in row)
 
-    while not inside:
-        end = re.compile(r"[\s,\ufeff\x1e]*").match(text, end).end()
-        line, at = line + text.count("\n", at, end), end
-        if at == len(text):
-            return
-        stop = text.find("\n{" if text.startswith("{\n", at) else "\n", at + 1) % (len(text) + 1)
-        row, end = _row(text[at:stop], 0)  # what is wrong in a line ends with it
-        end = stop if end is None else at + end
-        yield from ((f"{shown}:{line}", part) for part in parts_of(row, is_row))  # {"version": 2, "data": [ … ]}
-    end = inside.end()
-    while end < len(text):
-        end = re.compile(r"[\s,]*").match(text, end).end()
-        line, at = line + text.count("\n", at, end), end
-        where = f"{shown}:{line}"
-        if text.startswith("]", at):
-            another = re.compile(r"\[(?=\s*\{)").search(text, at)
-            if another is None:
-                if (rest := text[at + 1 :].strip()) and not inside[1]:
-                    yield where, f"text behind the end of the list: {rest:.40}. Remove it."
-                return
-            end = another.end()
-        elif at < len(text):
-            row, end = _row(text, at)
-            yield where, row
-            if end is None:  # go on with the next object that begins like this one or is a row, or at the list's end
-                first, later = opening.match(text, at), opening.finditer(text, at + 1)
-                like = (m.start() for m in later if (first and m[1] == first[1]) or is_row(_row(text, m.start())[0]))
-                end = next(like, text.rfind("]", at) % (len(text) + 1))
-    yield f"{shown}:{line}", "the list has no end: the file was cut short. Fetch it again."
-
-
-_decode = json.JSONDecoder(strict=False).raw_decode
-
-
-def _row(text, at):
-    """(row that stands at this place, or what is wrong with it; where it ends, None where it is no JSON)."""
-    try:
-        row, end = _decode(text, at)
-    except (ValueError, RecursionError) as error:  # the others: 5,000 digits, a list in a list in a list …
-        place = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
-        return f"not JSON ({place}). Correct it or take it out.", None
-    return row if isinstance(row, dict) else f'not an object such as {{"text": "…"}}, but {row!r:.40}. Remove it.', end
-
-
-def parts_of(value, known):
-    """Find the records inside of a value that is none itself, a list or an object that holds some; else the value."""
-    if isinstance(value, list) and any(map(known, value)):
-        return value
-    if isinstance(value, dict) and not known(value):
-        lists = [inner for inner in value.values() if isinstance(inner, list) and any(map(known, inner))]
-        if lists or any(map(known, value.values())):
-            return [part for inner in lists for part in inner] or list(value.values())
-    return [value]
-
-
-def table(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield (line number, fields, or what is wrong) of a table, header first, in all dialects. lines: without ends."""
-    source, number, at = iter(lines), 1, 0
-    lines = list(islice(source, 4000))
-    sep = re.fullmatch(r'"?sep=(.)"?', lines[0].strip(" \r"), re.IGNORECASE)  # Excel's own line
-    at = next((i for i, line in enumerate(lines) if line.strip() and not (sep and i == 0)), len(lines) - 1)
-    bare = re.sub(r'"[^"]*"', "", lines[at])
-    mark = sep[1] if sep else max(",;\t|", key=bare.count)
-    mark = mark if mark in bare else "\x1f"  # one column: its commas are part of the text
-    csv.field_size_limit(2**31 - 1)  # the library's own limit is 131,072 characters
-    while at < len(lines):
-        fields, used = _fields(lines, at, mark)
-        if lines[at].strip():
-            yield number + at, fields or "a quotation mark is opened and not closed. Close it, or write it twice."
-        at += used
-        if at > len(lines) - 1000:  # `_fields` looks so far ahead
-            number, lines, at = number + at, [*lines[at:], *islice(source, 4000)], 0
+    for record in json_records(text, is_row):
+        row = record.value
+        if record.reason:
+            row = f"{record.reason}. Correct it or take it out."
+        elif not isinstance(row, dict):
+            row = f'not an object such as {{"text": "…"}}, but {row!r:.40}. Remove it.'
+        yield f"{shown}:{record.line}", row
 
 
 def _csv(shown, text, column):
     names = None
-    for number, fields in table(text.split("\n")):
+    for number, fields in table(text):
         where = f"{shown}:{number}"
         if isinstance(fields, str):
             yield where, fields
@@ -319,27 +252,6 @@ def _csv(shown, text, column):
             yield where, 'more fields than the header has. Put a text with commas in "quotes".'
         elif any(field.strip() for field in fields):
             yield where, {wanted: "", **dict(zip(names, fields, strict=False))}
-
-
-def _fields(lines, at, mark):
-    """(fields of the record that begins with line number `at`, how many lines it has); None: a quote stays open."""
-    record = lines[at]
-    if '"' not in record:
-        return record.split(mark), 1
-    for used in range(1, 1000):
-        try:
-            return next(csv.reader([record], delimiter=mark, strict=True)), used
-        except csv.Error as error:
-            if "unexpected end" not in str(error) or at + used == len(lines):
-                break
-        record += "\n" + lines[at + used]
-    if used > 1:
-        return None, 1
-    try:  # the quote is no end of a field, but escaped by a backslash, or a mark like any other: "Lake" is what?
-        escaped = {"escapechar": "\\", "doublequote": False} if '\\"' in record else {"quoting": csv.QUOTE_NONE}
-        return next(csv.reader([record], delimiter=mark, strict=True, **escaped)), 1
-    except csv.Error:
-        return None, 1
 
 
 def _parquet(path):

@@ -115,8 +115,8 @@ def likelier_language(said: list[str], language: str) -> tuple[str, float]:
 
 # ---- refusals: two rules for English, one to remove by, one to count by; both err in both ways
 
-_REFUSAL = re.compile(
-    r"\W*(?:(?:i['’]m|i am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? )?"
+REFUSAL = re.compile(
+    r"\A\W*(?:(?:i['’]m|i am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? )?"
     r"i (?:can['’]t|cannot|can not|am unable to|['’]m unable to|am not able to|['’]m not able to) "
     r"(?:help|assist|answer|provide|fulfil|comply|do that|continue|discuss)",
     re.IGNORECASE,
@@ -132,12 +132,6 @@ _DECLINES = re.compile(
     r"|\b(?:unethical|illegal|inappropriate|unacceptable|against the law|wrong to)\b",
     re.IGNORECASE,
 )
-
-
-def refuses(text: str) -> str:
-    """Return the words by which `text` begins to refuse ("I'm sorry, but I can't help"), or ""."""
-    found = _REFUSAL.match(text)
-    return found[0].strip() if found else ""
 
 
 def declines(reply: str) -> bool:

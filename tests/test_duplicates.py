@@ -12,7 +12,8 @@ from smalltalk import dialogue
 
 from baize_nb import corpus, transcript
 from baize_nb.common import CourseError
-from baize_nb.corpus import duplicates
+from baize_nb.corpus import cleaning
+from baize_nb.corpus.splitting import seed_key
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import generated
@@ -57,19 +58,8 @@ def pairs(dialogues, threshold):
 
 
 def linked(dialogues, threshold):
-    groups = duplicates.Groups()
-    groups.link(dialogues, duplicates.all_words, threshold)
-    return [group for group in groups.lists() if len(group) > 1]
-
-
-def components(n, links):
-    home = list(range(n))
-    for i, j in links:
-        home = [home[j] if h == home[i] else h for h in home]
-    groups = {}
-    for i, h in enumerate(home):
-        groups.setdefault(h, []).append(i)
-    return sorted(group for group in groups.values() if len(group) > 1)
+    found = cleaning.similar(dialogues, cleaning.whole_text, threshold, lambda i, found: 1 not in found.values())
+    return cleaning.connected([(i, j) for i, earlier in found for j in earlier])
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.7, 0.9])
@@ -81,7 +71,7 @@ def test_linked_are_the_components_of_all_pairs(threshold):
             dialogues.append(dialogue("?", changed(answer, rng, k // 2), id=f"{i}-{k}"))
     rng.shuffle(dialogues)
     found = linked(dialogues, threshold)
-    assert found == components(len(dialogues), pairs(dialogues, threshold)) and len(found) > 10
+    assert found == cleaning.connected(pairs(dialogues, threshold)) and len(set(found.values())) > 10
 
 
 SHORT = st.lists(st.sampled_from("ab "), max_size=8).map("".join)
@@ -93,7 +83,7 @@ def test_short_and_empty_texts_are_compared_too(said):
     dialogues = [dialogue(a, b, id=str(i)) for i, (a, b) in enumerate(said)]
     exact = pairs(dialogues, 1.0)
     assert set(corpus.near_duplicates(dialogues, 1.0)) == {i for i, _ in exact}
-    assert linked(dialogues, 1.0) == components(len(dialogues), exact)
+    assert linked(dialogues, 1.0) == cleaning.connected(exact)
 
 
 def test_similarity_is_the_exact_one_and_a_file_gives_what_its_list_gives(tmp_path):
@@ -116,7 +106,7 @@ def test_similarity_is_the_exact_one_and_a_file_gives_what_its_list_gives(tmp_pa
 def test_ten_thousand_copies_are_found_without_comparing_all_pairs():
     dialogues = [dialogue("why", "because it is so and not otherwise", id=str(i)) for i in range(10_000)]
     assert len(corpus.near_duplicates(dialogues)) == 9_999
-    assert linked(dialogues, 0.7) == [list(range(10_000))]
+    assert linked(dialogues, 0.7) == dict.fromkeys(range(10_000), 0)
 
 
 COPIES = {  # one word changed
@@ -179,7 +169,7 @@ def test_a_seed_stays_on_one_side_however_it_is_written():
     choices = set()
     for seed in range(20):
         train, heldout = corpus.split(pool, 5, seed)
-        assert not {corpus.seed_key(d) for d in train} & {corpus.seed_key(d) for d in heldout} and len(heldout) == 4
+        assert not {seed_key(d) for d in train} & {seed_key(d) for d in heldout} and len(heldout) == 4
         choices.add(tuple(d.id for d in heldout))
     assert len(choices) > 5, "another seed makes another choice"
 
@@ -222,7 +212,7 @@ def test_leakage_names_both_sides():
         dialogue("clean", text(rng, 60), id="h-3", seed=text(rng, 12)),
     ]
     leak = corpus.leakage(train, heldout)
-    assert leak.seeds == [("t-0", "h-0")]
+    assert leak.seeds == [("t-0", "h-0", 1)]
     assert leak.near_seeds == [("t-1", "h-1", pytest.approx(10 / 11))]
     assert [(a, b) for a, b, _ in leak.near] == [("t-2", "h-2")] and 0.7 <= leak.near[0][2] < 1
     said = str(leak)
@@ -237,10 +227,8 @@ def test_prompts_are_found_word_for_word():
     dialogues = [dialogue(*pair, id=name) for name, pair in said.items()]
     prompts = [prompt, "Write a poem!", "why the sky", "something else altogether"]
     found = corpus.prompt_overlap(iter(dialogues), prompts)
-    assert set(found.shared) == {0, 1} and found.dialogues == 2 and found.too_short == [1, 2, 3]
-    assert found.shared[0] == 4 / 8 and found.examples[0] == ("a", "a child of ten why the sky is")
-    assert "2 of 4 prompts share a run of 8 words with 2 dialogues" in str(found) and "50% of its runs" in str(found)
-    assert set(corpus.prompt_overlap(dialogues, [prompt], n=5).examples) == {0}
+    assert found == {0: (4 / 8, "a", "a child of ten why the sky is"), 1: (1, "c", "write a poem")}
+    assert set(corpus.prompt_overlap(dialogues, [prompt], n=5)) == {0}
     assert not corpus.prompt_overlap(dialogues, ["nothing of the kind has ever been said here by anybody"])
 
 

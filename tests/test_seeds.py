@@ -93,10 +93,10 @@ FILES = [  # (name, content, texts, what is said to be left out)
     ("a.json", '[\n{"text": "a?"},\n{"text": "b "c"?"},\n{"text": "d?"}\n]', ["a?", "d?"],
      "unreadable (1), first a.json:3: not JSON"),
     ("a.jsonl", '{"text": "a?"}\n\n{"text": "b}\n["c"]\n{"text": "d?"}', ["a?", "d?"],
-     "unreadable (2), first a.jsonl:3: not JSON"),
+     "unreadable (1), first a.jsonl:3: not JSON"),
     ("a.jsonl", '{"text": 5}\n{"text": null}\n{"text": NaN}\n{"text": {}}\n{"text": "\\ud83d"}\n{"\\ud83d": 1}\n'
      '{"text": "a?"}\n{"text": "b?", "n": ' + "9" * 5000 + "}\n" + "[" * 100_000 + "\n{\"text\": \"c?\"}", ["a?", "c?"],
-     "rows without text (2), unreadable (6), first a.jsonl:1: 'text' holds no text, but 5"),
+     "rows without text (2), unreadable (5), first a.jsonl:1: 'text' holds no text, but 5"),
     ("a.jsonl", [{"text": "a", "id": "x", "source": "s"}, {"text": "b", "id": "x", "source": "s"}], ["a"],
      "first a.jsonl:2: the id 'x' was used at a.jsonl:1 already"),
     ("Posts.xml", '<?xml version="1.0"?><posts>\n<row Id="1" PostTypeId="1" Title="A &lt;T&gt; list?" Tags="|java|"/>'

@@ -3,8 +3,12 @@
 # ruff: noqa: F401
 from ..common import read_manifest
 from ..text import contained, overlap, repeated_share, trigrams, words
-from .cleaning import RULES, SUSPICIONS, Removed, clean, clusters, findings, rule_name, write_removed
-from .counting import (
+from .cleaning import RULES, SUSPICIONS, Removed, clean, clusters, findings, near_duplicates, rule_name, sketch
+from .cleaning import write_removed as write_removed
+from .dialogues import Dialogue, load, read, write, write_parquet, write_sharegpt
+from .dialogues import Stream as stream
+from .splitting import heldout_positions, leakage, prompt_overlap, split
+from .statistics import (
     PAPER,
     Measures,
     beside_paper,
@@ -12,15 +16,8 @@ from .counting import (
     distinct,
     ends,
     heaps,
-    length_candidates,
-    measure,
     message_words,
     rule_table,
     stats,
 )
-from .dialogue import Dialogue, read, write
-from .duplicates import near_duplicates, sketch
-from .formats import write_parquet, write_sharegpt
-from .loading import Stream as stream
-from .loading import load
-from .splitting import heldout_positions, leakage, prompt_overlap, seed_key, split
+from .statistics import measure as measure

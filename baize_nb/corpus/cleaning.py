@@ -7,34 +7,29 @@ the embedded teacher's dialogues; phrases are English ones.
 import functools
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from rensa import RMinHash
+
 from .. import common, text
-from .dialogue import Dialogue
-from .duplicates import near_duplicates
+from .dialogues import Dialogue
 
 Rule = Callable[[Dialogue], str]
+words = functools.lru_cache(maxsize=256)(text.words)  # most rules look at the same message one after the other
 
 
-@functools.lru_cache(maxsize=256)  # most rules look at the same message one after the other: cut it up once
-def _words(content):
-    return tuple(text.words(content))
-
-
-@functools.lru_cache(maxsize=256)
-def _runs(content):
-    """(number of word trigrams, the different ones as a frozenset) of a message; see text.trigrams."""
-    said = _words(content)
-    runs = frozenset(zip(said, said[1:], said[2:], strict=False)) or frozenset([said] * bool(said))
-    return max(len(said) - 2, len(runs)), runs
-
-
-def _numbered(dialogue):
-    """(number from 1, content) of each message."""
-    return [(i, m["content"]) for i, m in enumerate(dialogue.messages, start=1)]
+def _contains(dialogue, pattern, role=None):
+    """What stands where in the first message, of this role, that a pattern meets; "" for none."""
+    for i, message in enumerate(dialogue.messages, start=1):
+        found = pattern.search(message["content"])
+        if found and role in (None, message["role"]):
+            return f"message {i} contains {found[0].strip()!r}"
+    return ""
 
 
 # ---- rules of form
@@ -42,53 +37,42 @@ def _numbered(dialogue):
 
 def no_words(dialogue: Dialogue) -> str:
     """Object to a message that has no letter and no digit in it."""
-    return next((f"message {i} has no word in it" for i, m in _numbered(dialogue) if not _words(m)), "")
+    for i, message in enumerate(dialogue.messages, start=1):
+        if not words(message["content"]):
+            return f"message {i} has no word in it"
+    return ""
 
 
-_MARKER = re.compile(
+MARKER = re.compile(
     r"\[\|?(?:human|ai)\|?\]|<\|im_(?:start|end)\|>|<\|(?:user|assistant|system|endoftext)\|>"
     r"|^\s*(?:human|user|assistant|ai|ai assistant)\s*:|^\s*###\s*(?:instruction|response|human|assistant)\b",
     re.IGNORECASE | re.MULTILINE,
 )
-# Patterns without regard to case are slow: signs that each of them needs stand in front, here and below.
-_MARKER_SIGNS = ("[human", "[|human", "[ai", "[|ai", "<|", "human", "user", "assistant", "ai:", "ai ", "###")
 
 
 def role_marker(dialogue: Dialogue) -> str:
     """Object to a role marker inside a message: the teacher wrote the next turn too, or it breaks the format."""
-    whole = "\n".join([m["content"] for m in dialogue.messages]).lower()
-    if any(sign in whole for sign in _MARKER_SIGNS):
-        for i, content in _numbered(dialogue):
-            if found := _MARKER.search(content):
-                return f"message {i} contains {found.group().strip()!r}"
-    return ""
+    return _contains(dialogue, MARKER)
 
 
 def refusal(dialogue: Dialogue) -> str:
     """Object to an answer that declines: on a harmless seed, that teaches to refuse."""
-    found = map(text.refuses, dialogue.said_by("assistant"))
-    return next((f"an answer says {said!r}" for said in found if said), "")
+    return _contains(dialogue, text.REFUSAL, "assistant")
 
 
-_AN_AI = re.compile(
+AN_AI = re.compile(
     r"\b(?:as|i am|i['’]m)(?: just| only)? an? (?:ai|artificial intelligence|(?:large )?language model)\b"
     r"(?! (?:developer|engineer|expert|researcher|scientist|specialist|student)\b)",
     re.IGNORECASE,
 )
-_AN_AI_SIGNS = (" an ai", " artificial int", " language model")
 
 
 def as_an_ai(dialogue: Dialogue) -> str:
     """Object to an answer that speaks of itself as an AI, which no person asked about."""
-    answers = dialogue.said_by("assistant")
-    whole = "\n".join(answers).lower()
-    if any(sign in whole for sign in _AN_AI_SIGNS):
-        found = map(_AN_AI.search, answers)
-        return next((f"an answer says {hit.group()!r}" for hit in found if hit), "")
-    return ""
+    return _contains(dialogue, AN_AI, "assistant")
 
 
-_THOUGHTS = re.compile(
+THOUGHTS = re.compile(
     r"</?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)>|\[/?think\]|◁/?think▷"
     r"|<\|channel\|>\s*analysis|<\|(?:begin|end)_of_thought\|>"
     r"|\A\W*(?:(?:okay|ok|alright|hmm|well)[,.…]* )?(?:so,? )?"
@@ -101,61 +85,60 @@ _THOUGHTS = re.compile(
 
 def thoughts(dialogue: Dialogue) -> str:
     """Object to an answer that shows a reasoning model's thoughts: <think> and its kin, "Okay, the user asks …"."""
-    found = map(_THOUGHTS.search, dialogue.said_by("assistant"))
-    return next((f"an answer thinks aloud: {hit.group().strip()!r}" for hit in found if hit), "")
+    return _contains(dialogue, THOUGHTS, "assistant")
 
 
 def loop(dialogue: Dialogue, limit: float = 0.3) -> str:
     """Object to a message that goes round in circles: over `limit` of its word trigrams stood in it before."""
-    for i, content in _numbered(dialogue):
-        total, runs = _runs(content)
-        if total - len(runs) > limit * total:
-            return f"{1 - len(runs) / total:.0%} of the trigrams of message {i} repeat"
+    for i, message in enumerate(dialogue.messages, start=1):
+        share = text.repeated_share(message["content"])
+        if share > limit:
+            return f"{share:.0%} of the trigrams of message {i} repeat"
     return ""
 
 
 def same_again(dialogue: Dialogue, limit: float = 0.6) -> str:
     """Object to a speaker who says again what they said before: over `limit` of the trigrams in common (Jaccard)."""
     for role in ("user", "assistant"):
-        said = [_runs(content)[1] for content in dialogue.said_by(role)]
+        said = dialogue.said_by(role)
         for later in range(1, len(said)):
-            share = max(len(said[later] & earlier) / max(1, len(said[later] | earlier)) for earlier in said[:later])
+            share = max(text.overlap(said[later], earlier) for earlier in said[:later])
             if share > limit:
                 return f"{role} message {later + 1} repeats an earlier one ({share:.0%} in common)"
     return ""
 
 
-_ANSWERING = re.compile(
+ANSWERING = re.compile(
     r"^(?:sure|certainly|of course|absolutely|here (?:is|are)|here's|you (?:can|could|should|may)"
     r"|I'm (?:glad|happy) to|I am (?:glad|happy) to|that's a great)\b",
     re.IGNORECASE,
 )
-_LIST_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s", re.MULTILINE)
+LIST_ITEM = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s", re.MULTILINE)
 
 
 def not_a_question(dialogue: Dialogue, limit: int = 60) -> str:
     """Object to a user turn after the seed that reads like an answer: over `limit` words, a list, "Sure, …"."""
     for i, content in enumerate(dialogue.said_by("user")[1:], start=2):
-        if len(_words(content)) > limit:
-            return f"user turn {i} is {len(_words(content))} words long"
-        if "\n" in content and len(_LIST_ITEM.findall(content)) > 1:
+        if len(words(content)) > limit:
+            return f"user turn {i} is {len(words(content))} words long"
+        if len(LIST_ITEM.findall(content)) > 1:
             return f"user turn {i} is a list"
-        if found := _ANSWERING.match(content):
+        if found := ANSWERING.match(content):
             return f"user turn {i} begins like an answer: {found.group()!r}"
     return ""
 
 
 def echo(dialogue: Dialogue, limit: float = 0.5) -> str:
     """Object to an answer that hands the question back: over `limit` of its trigrams stand in the question."""
-    for turn in range(dialogue.turns):
-        question, answer = (_runs(dialogue.messages[2 * turn + side]["content"])[1] for side in (0, 1))
-        share = len(answer & question) / len(answer) if answer else 0.0
+    questions, answers = (dialogue.said_by(role) for role in ("user", "assistant"))
+    for i, (question, answer) in enumerate(zip(questions, answers, strict=True), start=1):
+        share = text.contained(answer, question)
         if share > limit:
-            return f"{share:.0%} of answer {turn + 1} stands in its question"
+            return f"{share:.0%} of answer {i} stands in its question"
     return ""
 
 
-_UNFINISHED = re.compile(
+UNFINISHED = re.compile(
     r"(?:[,(\[{–—]|\b(?:a|an|the|of|to|for|with|and|or|but|from|into|than|that|which|your|their|its|is|are))$",
     re.IGNORECASE,
 )
@@ -167,66 +150,21 @@ def cut_off(dialogue: Dialogue, limit: int = 20) -> str:
     In mid-sentence: after a word that wants another one; or, in an answer of over `limit` words whose last line is
     prose, without any mark at its end. The first user turn is the seed, often a title: it is left alone.
     """
-    for i, content in _numbered(dialogue)[1:]:
-        end = content.rstrip()
-        if found := _UNFINISHED.search(end[-8:]):  # the longest word looked for, and what stands before it
+    for i, message in enumerate(dialogue.messages[1:], start=2):
+        content, end = message["content"], message["content"].rstrip()
+        if found := UNFINISHED.search(end[-8:]):  # the longest word looked for, and what stands before it
             return f"message {i} ends with {found.group()!r}"
         if content.count("```") % 2:
             return f"message {i} ends inside a code block"
-        if i % 2 == 0 and end[-1:].isalpha() and len(_words(content)) > limit:
+        if message["role"] == "assistant" and end[-1:].isalpha() and len(words(content)) > limit:
             line = end.splitlines()[-1]
-            structured = _LIST_ITEM.match(line) or line.lstrip().startswith(("#", "|"))
-            if len(_words(line)) > 7 and not structured:
+            structured = LIST_ITEM.match(line) or line.lstrip().startswith(("#", "|"))
+            if len(words(line)) > 7 and not structured:
                 return f"message {i} ends without a full stop"
     return ""
 
 
 # ---- rules of content. A reason never repeats personal data: reasons are printed, counted and shown.
-
-_EMAIL = re.compile(r"\b[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}\b", re.IGNORECASE)
-# RFC 2606 and 6761 keep these names for examples: nobody lives there.
-_NOBODYS_MAIL = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)$", re.IGNORECASE)
-_PHONE = re.compile(
-    r"(?<![\w+])\+[1-9](?:[ ()./-]{0,2}\d){7,14}(?!\d)"
-    r"|(?<![\w.+/-])\(?[2-9]\d\d\)?[ .-]{1,2}[2-9]\d\d[ .-]\d{4}(?![\w/-])"
-)
-_FICTION = re.compile(r"55501\d\d$")  # numbers that North America keeps for films and books
-_CARD = re.compile(r"(?<![\w.+-])[3-6](?:\d{12,18}|\d{3}(?:[ -]\d{4}){3}|\d{3}[ -]\d{6}[ -]\d{5})(?![\w-])")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_KEY = re.compile(
-    r"\bsk-[\w-]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b|\bAIza[\w-]{35}|\bxox[abprs]-[\w-]{10,}"
-    r"|\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
-)
-_KEY_SIGNS = ("sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "AKIA", "AIza", "xox", "hf_", "-----BEGIN", "eyJ")
-_DIGITS = re.compile(r"\d[\d ()./-]{6}")
-
-
-def personal_data(dialogue: Dialogue) -> str:
-    """Object to an e-mail address, a phone number (with a +, or American), a card number, an IBAN or an access key.
-
-    Cards and IBANs must pass their checksum; addresses at example.com and numbers kept for fiction are nobody's.
-    """
-    if _personal("\n".join([m["content"] for m in dialogue.messages])):  # most have nothing: one look at the whole
-        for i, content in _numbered(dialogue):
-            if what := _personal(content):
-                return f"message {i} holds {what}"
-    return ""
-
-
-def _personal(content):
-    """The kind of personal data in a text, or ""."""
-    if "@" in content and any(not _NOBODYS_MAIL.search(found) for found in _EMAIL.findall(content)):
-        return "an e-mail address"
-    if any(sign in content for sign in _KEY_SIGNS) and _KEY.search(content):
-        return "an access key"
-    if _DIGITS.search(content):
-        if any(map(_iban, _IBAN.findall(content))):
-            return "an IBAN"
-        if any(map(_luhn, _CARD.findall(content))):
-            return "a card number"
-        if any(not _FICTION.search(re.sub(r"\D", "", found)) for found in _PHONE.findall(content)):
-            return "a phone number"
-    return ""
 
 
 def _luhn(found):
@@ -238,21 +176,49 @@ def _luhn(found):
 def _iban(found):
     """Whether the check digits are right (ISO 13616): moved to the end, letters as 10 … 35, it is 1 modulo 97."""
     parts = found.split(" ")  # a word in capitals may follow and look like a part of it, so every beginning is tried
-    beginnings = ["".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    return any(int("".join(str(int(c, 36)) for c in p[4:] + p[:4])) % 97 == 1 for p in beginnings if len(p) > 14)
+    for n in range(1, len(parts) + 1):
+        number = "".join(parts[:n])
+        moved = number[4:] + number[:4]
+        if len(number) > 14 and int("".join(str(int(c, 36)) for c in moved)) % 97 == 1:
+            return True
+    return False
 
 
-TOXIC_LIST = Path(__file__).with_name("toxic_words.txt")
+PERSONAL = {
+    "an e-mail address": r"(?i)\b[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}\b",
+    "an access key": r"\bsk-[\w-]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[A-Z0-9]{16}\b|\bAIza[\w-]{35}"
+    r"|\bxox[abprs]-[\w-]{10,}|\bhf_[A-Za-z0-9]{30,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}",
+    "an IBAN": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b",
+    "a card number": r"(?<![\w.+-])[3-6](?:\d{12,18}|\d{3}(?:[ -]\d{4}){3}|\d{3}[ -]\d{6}[ -]\d{5})(?![\w-])",
+    "a phone number": r"(?<![\w+])\+[1-9](?:[ ()./-]{0,2}\d){7,14}(?!\d)"
+    r"|(?<![\w.+/-])\(?[2-9]\d\d\)?[ .-]{1,2}[2-9]\d\d[ .-]\d{4}(?![\w/-])",
+}
+# RFC 2606 and 6761 keep these names for examples, North America the numbers 555-01.. for films and books.
+NOBODYS_MAIL = r"(?i)@(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)$"
+CHECKS = {
+    "an e-mail address": lambda found: not re.search(NOBODYS_MAIL, found),
+    "an IBAN": _iban,
+    "a card number": _luhn,
+    "a phone number": lambda found: not re.search(r"55501\d\d$", re.sub(r"\D", "", found)),
+}
 
 
-@functools.cache
-def _toxic_list():
-    """`{word: [words and phrases whose longest word it is]}` of the list."""
-    listed = {}
-    for line in TOXIC_LIST.read_text(encoding="utf-8").splitlines():
-        for entry in line.split(", ") if not line.startswith("#") else ():
-            listed.setdefault(max(entry.split(), key=len), []).append(entry)
-    return listed
+def personal_data(dialogue: Dialogue) -> str:
+    """Object to an e-mail address, a phone number (with a +, or American), a card number, an IBAN or an access key.
+
+    Cards and IBANs must pass their checksum; addresses at example.com and numbers kept for fiction are nobody's.
+    """
+    for i, message in enumerate(dialogue.messages, start=1):
+        for kind, pattern in PERSONAL.items():
+            if any(map(CHECKS.get(kind, bool), re.findall(pattern, message["content"]))):
+                return f"message {i} holds {kind}"
+    return ""
+
+
+_lines = Path(__file__).with_name("toxic_words.txt").read_text(encoding="utf-8").splitlines()
+ABUSE = [entry for line in _lines if not line.startswith("#") for entry in line.split(", ")]
+TOXIC = re.compile(rf"\b(?:{'|'.join(ABUSE)})\b")
 
 
 def toxic(dialogue: Dialogue) -> str:
@@ -260,11 +226,8 @@ def toxic(dialogue: Dialogue) -> str:
 
     A list knows no context: it objects to a quotation, and lets every polite cruelty and every other language pass.
     """
-    listed = _toxic_list()
-    for i, content in _numbered(dialogue):
-        said = _words(content)
-        likely = [entry for word in listed.keys() & set(said) for entry in listed[word]]
-        if likely and any(f" {entry} " in f" {' '.join(said)} " for entry in likely):
+    for i, message in enumerate(dialogue.messages, start=1):
+        if TOXIC.search(" ".join(words(message["content"]))):
             return f"message {i} has a word of the list of abuse"
     return ""
 
@@ -275,12 +238,12 @@ def wrong_language(dialogue: Dialogue, expected: str = "en", limit: float = 0.1)
     Over 30 % of its letters are of another script, or the commonest words of another language take a larger share
     of it, by `limit` or more. Answers under 8 words get no verdict; a translation that was asked for is met too.
     """
-    for i, content in enumerate(dialogue.said_by("assistant"), start=1):
-        foreign = text.foreign_share(content, expected)
+    for i, answer in enumerate(dialogue.said_by("assistant"), start=1):
+        foreign = text.foreign_share(answer, expected)
         if foreign > 0.3:
             return f"{foreign:.0%} of the letters of answer {i} are of another script"
-        if len(_words(content)) >= 8:
-            other, ahead = text.likelier_language(_words(content), expected)
+        if len(words(answer)) >= 8:
+            other, ahead = text.likelier_language(words(answer), expected)
             if ahead >= limit:
                 return f"answer {i} looks like {other!r} ({ahead:.0%} more of its commonest words)"
     return ""
@@ -290,24 +253,111 @@ def drift(dialogue: Dialogue, limit: float = 0.0) -> str:
     """Object to a later question that leaves the topic: at most `limit` of its content words stand in the seed, the
     first question or the exchange before it. Crude: an old topic in new words is met. English.
     """
-    start = f"{dialogue.seed}\n{dialogue.messages[0]['content']}"
-    for turn in range(1, dialogue.turns):
-        question = dialogue.messages[2 * turn]["content"]
-        asked = text.content_words(question)
-        before = [m["content"] for m in dialogue.messages[2 * turn - 2 : 2 * turn]]
-        known = text.content_words("\n".join([start, *before]))
+    said = [message["content"] for message in dialogue.messages]
+    for i in range(2, len(said), 2):
+        asked = text.content_words(said[i])
+        known = text.content_words("\n".join([dialogue.seed, said[0], *said[i - 2 : i]]))
         if len(asked) > 1 and sum(word in known for word in asked) / len(asked) <= limit:
-            new = [word for word in dict.fromkeys(_words(question)) if text.content_words(word)]
-            return f"question {turn + 1} takes up no word of the talk before it ({', '.join(new[:4])})"
+            new = [word for word in dict.fromkeys(words(said[i])) if text.content_words(word)]
+            return f"question {i // 2 + 1} takes up no word of the talk before it ({', '.join(new[:4])})"
     return ""
 
 
-# ---- rules put to work
-
-FORM = (no_words, role_marker, refusal, as_an_ai, thoughts, loop, same_again, not_a_question, echo, cut_off)
-RULES = (*FORM, personal_data, toxic)
+RULES = (no_words, role_marker, refusal, as_an_ai, thoughts, loop, same_again, not_a_question, echo, cut_off)
+RULES += (personal_data, toxic)
 # Rules that object too often, or need to know more, to remove by: they say where to look. `clean` asks them on request.
 SUSPICIONS = (wrong_language, drift)
+
+
+# ---- near copies: found without comparing every pair, judged by comparing the pair
+
+# MinHash (rensa) makes a sketch of each text: 128 numbers, in 32 bands of 4. Texts with a band in common are
+# candidates; the exact Jaccard similarity of their word trigrams decides. A pair at 0.7 shares no band once in 5,000
+# times, one at 0.8 once in 10 million, one at 0.5 once in 8: those are missed.
+PERMUTATIONS, BANDS = 128, 32
+
+
+def whole_text(dialogue: Dialogue) -> str:
+    """Return all messages of a dialogue as one text."""
+    return "\n".join([message["content"] for message in dialogue.messages])
+
+
+def trigrams(said: str) -> set[str]:
+    """Return the different word trigrams of a text; where it has no word, of emoji say, its pieces."""
+    return {" ".join(run) for run in text.trigrams(said)} or set(said.split())
+
+
+def sketch(items: Iterable, said: Callable = whole_text) -> np.ndarray:
+    """Make sketches, of shape (items, 32): a 64-bit number for each band. said : function from an item to its text."""
+    found, items = [np.empty((0, BANDS), np.uint64)], iter(items)
+    while batch := [trigrams(said(item)) for item in islice(items, 2000)]:
+        rows = RMinHash.digest_matrix_from_token_sets(batch, PERMUTATIONS, 0).to_rows()
+        parts = np.array(rows, np.uint64).reshape(len(batch), BANDS, -1)  # (batch, bands, 4)
+        numbers = np.tile(np.arange(BANDS, dtype=np.uint64), (len(batch), 1))  # the same four mean another number
+        for column in range(parts.shape[2]):
+            numbers = (numbers + parts[:, :, column]) * np.uint64(0x9E3779B97F4A7C15)
+        found.append(numbers)
+    return np.concatenate(found)
+
+
+def similar(items: Iterable, said: Callable, threshold: float, stays: Callable, sketches=None) -> Iterator:
+    """Yield (index, {index of an earlier item: similarity}) of each item that is as similar to one, or more so.
+
+    items : a list, or a `stream`, which is read twice: memory grows by 256 bytes an item and the candidates.
+    stays : function of such a pair, which may be empty: whether later items are compared with this one.
+    """
+    if iter(items) is items:
+        items = list(items)
+    bands = sketch(items, said) if sketches is None else sketches
+    values, counts = np.unique(bands, return_counts=True)
+    shared = np.isin(bands, values[counts > 1])
+    table, runs = defaultdict(list), {}  # {band: indexes that stay}, {index: its trigrams}
+    for i, item in enumerate(items):
+        mine = bands[i][shared[i]].tolist()
+        if not mine:
+            continue
+        own, found = trigrams(said(item)), {}
+        for j in {j for band in mine for j in table[band]}:
+            either = len(own | runs[j])
+            share = len(own & runs[j]) / either if either else 1.0
+            if share >= threshold:
+                found[j] = share
+        if stays(i, found):
+            runs[i] = own
+            for band in mine:
+                table[band].append(i)
+        if found:
+            yield i, found
+
+
+def near_duplicates(dialogues: Iterable[Dialogue], threshold: float = 0.7, sketches=None) -> dict:
+    """Find dialogues that say what an earlier one says: `{index: (index of the earlier one, similarity)}`.
+
+    A duplicate is compared with those before it that are none themselves, so that each cluster keeps its first.
+    """
+    found = {}
+    for i, earlier in similar(dialogues, whole_text, threshold, lambda i, found: not found, sketches):
+        first = max(earlier, key=lambda j: (earlier[j], -j))
+        found[i] = (first, earlier[first])
+    return found
+
+
+def connected(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return {index: the smallest index that pairs lead to} for every index in a pair."""
+    root = {}
+
+    def find(i):
+        while root.setdefault(i, i) != i:
+            root[i] = i = root[root[i]]  # shorter for the next time
+        return i
+
+    for one, other in pairs:
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
+    return {i: find(i) for i in list(root)}
+
+
+# ---- rules and copies put to work
 
 
 class Removed(NamedTuple):
@@ -329,13 +379,6 @@ class Cleaned(NamedTuple):
         return dict(Counter(r.rule for r in self.removed).most_common())
 
 
-class Cluster(NamedTuple):
-    """Dialogues that say the same: the first one, and its copies with their similarity to the first, 0 … 1."""
-
-    first: Dialogue
-    copies: list[tuple[Dialogue, float]]
-
-
 def clean(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES, duplicates: float | None = 0.7) -> Cleaned:
     """Sort dialogues into kept and removed, both in the order they came.
 
@@ -345,23 +388,23 @@ def clean(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES, duplicat
                  "near_duplicate", or as "exact_duplicate" where its messages are the very same; None looks for neither.
     """
     dialogues = list(dialogues)
-    verdicts = [None] * len(dialogues)
+    removed = {}
     for i, dialogue in enumerate(dialogues):
         for rule in rules:
             if why := rule(dialogue):
-                verdicts[i] = Removed(dialogue, rule_name(rule), str(why))
+                removed[i] = Removed(dialogue, rule_name(rule), str(why))
                 break
     if duplicates is not None:
         # Sought among the good ones only: a bad first copy must not cost us a good second one.
-        good = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        good = [i for i in range(len(dialogues)) if i not in removed]
         pool = [dialogues[i] for i in good]
         for copy, (first, share) in near_duplicates(pool, duplicates).items():
-            exact = pool[copy].messages == pool[first].messages
-            kind, same = (
-                ("exact", "says word for word the same as") if exact else ("near", f"{share:.0%} in common with")
-            )
-            verdicts[good[copy]] = Removed(pool[copy], f"{kind}_duplicate", f"{same} {pool[first].id}")
-    return Cleaned([d for d, v in zip(dialogues, verdicts, strict=True) if v is None], [v for v in verdicts if v])
+            rule, why = "near_duplicate", f"{share:.0%} in common with {pool[first].id}"
+            if pool[copy].messages == pool[first].messages:
+                rule, why = "exact_duplicate", f"says word for word the same as {pool[first].id}"
+            removed[good[copy]] = Removed(pool[copy], rule, why)
+    kept = [d for i, d in enumerate(dialogues) if i not in removed]
+    return Cleaned(kept, [removed[i] for i in sorted(removed)])
 
 
 def rule_name(rule: Rule) -> str:
@@ -373,8 +416,11 @@ def rule_name(rule: Rule) -> str:
 
 def write_removed(removed: Iterable[Removed], path) -> Path:
     """Write what `clean` set aside, one dialogue a line with "removed_by" and "why"; `read` reads it back."""
-    lines = (r.dialogue.to_record() | {"removed_by": r.rule, "why": r.why} for r in removed)
-    return common.write_pieces(path, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    lines = []
+    for dialogue, rule, why in removed:
+        line = dialogue.to_record() | {"removed_by": rule, "why": why}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return common.write_pieces(path, lines)
 
 
 def findings(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES + SUSPICIONS) -> dict[str, dict[str, str]]:
@@ -387,10 +433,9 @@ def findings(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES + SUSP
     return found
 
 
-def clusters(dialogues: Iterable[Dialogue], threshold: float = 0.7) -> list[Cluster]:
-    """Group dialogues of this trigram Jaccard similarity to the first of the group, the largest group first."""
-    dialogues, groups = list(dialogues), {}
+def clusters(dialogues: Iterable[Dialogue], threshold: float = 0.7) -> list[tuple[Dialogue, list]]:
+    """Group dialogues that say the same: [(the first, [(a copy, its similarity to the first, 0 … 1)])]."""
+    dialogues, groups = list(dialogues), defaultdict(list)
     for i, (first, share) in near_duplicates(dialogues, threshold).items():
-        groups.setdefault(first, []).append((dialogues[i], share))
-    found = [Cluster(dialogues[first], copies) for first, copies in groups.items()]
-    return sorted(found, key=lambda cluster: -len(cluster.copies))
+        groups[first].append((dialogues[i], share))
+    return [(dialogues[first], copies) for first, copies in groups.items()]

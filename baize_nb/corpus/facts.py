@@ -6,18 +6,15 @@ nothing either: "not" is no content word, so a claim and its opposite score the 
 
 import html
 import re
-import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..text import content_words
-from .dialogue import Dialogue
+from .dialogues import Dialogue
 from .splitting import seed_key
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 class Claim(NamedTuple):
@@ -45,8 +42,8 @@ def compare(dialogues: Iterable[Dialogue], seeds: Iterable) -> list[Claim]:
     for d in dialogues:
         if reference := references.get(seed_key(d)):
             question, said = d.seed or d.messages[0]["content"], d.messages[1]["content"]
-            found, numbers = support(said, reference), unsupported_numbers(said, reference)
-            claims.append(Claim(d.id, question, said, reference, found, numbers))
+            numbers = unsupported_numbers(said, reference)
+            claims.append(Claim(d.id, question, said, reference, support(said, reference), numbers))
     return sorted(claims, key=lambda claim: (claim.found, claim.id))
 
 
@@ -62,8 +59,8 @@ def unsupported_numbers(claim: str, reference: str) -> list[str]:
     1,000 and 1000 are one number.
     """
     claim, reference = (re.sub(r"(?<=\d),(?=\d{3}\b)", "", text) for text in (claim, reference))
-    said = _NUMBER.findall(re.sub(r"^\s*\d+[.)]\s", "", claim, flags=re.MULTILINE))
-    known = set(_NUMBER.findall(reference))
+    claim = re.sub(r"^\s*\d+[.)]\s", "", claim, flags=re.MULTILINE)
+    said, known = (re.findall(r"\d+(?:[.,]\d+)*", text) for text in (claim, reference))
     return [number for number in dict.fromkeys(said) if number not in known]
 
 
@@ -75,33 +72,23 @@ def table(claims: list[Claim]) -> "pd.DataFrame":
     return pd.DataFrame(rows, columns=["dialogue", "found", "other numbers", "question"]).set_index("dialogue")
 
 
-def show(claims: list[Claim], width: int = 100) -> None:
+def show(claims: list[Claim]) -> None:
     """Show claims in the notebook, each beside its reference; words of the claim that the reference has are bold."""
-    from IPython.display import display
+    from IPython.display import HTML, display
 
-    display(bundle(claims, width), raw=True)
-
-
-def bundle(claims: list[Claim], width: int = 100) -> dict[str, str]:
-    """Return what `show` displays: a table in HTML, all text escaped, and plain text in lines of `width`."""
-    head, cell = (
-        '<th style="text-align:left"',
-        '<td style="text-align:left;vertical-align:top;white-space:normal;width:50%">',
-    )
-    page, plain = [f"{head}>the model claims</th>{head}>the reference says</th>"], []
+    cell = '<td style="text-align:left;vertical-align:top;white-space:normal;width:50%">'
+    rows = ["<th>the model claims</th><th>the reference says</th>"]
     for c in claims:
-        numbers = f"; numbers it does not have: {', '.join(c.numbers)}" if c.numbers else ""
-        score = f"{c.found:.0%} of the claim's content words stand in the reference{numbers}"
-        known = content_words(c.reference)
-        bold = [  # each piece that is a content word, and known
-            f"<b>{html.escape(piece)}</b>" if content_words(piece).keys() & known.keys() else html.escape(piece)
-            for piece in re.split(r"(\w+)", c.claim)
-        ]
-        page.append(f'{head} colspan="2">{html.escape(c.question)}<br><small>{html.escape(score)}</small></th>')
-        page.append(f"{cell}{''.join(bold)}</td>{cell}{html.escape(c.reference)}</td>")
-        for who, said in (("QUESTION", c.question), ("MODEL", c.claim), ("REFERENCE", c.reference), ("SCORE", score)):
-            plain.append(textwrap.fill(f"{who}: {said}", width, subsequent_indent="    "))
-        plain.append("")
-    rows = "".join(f"<tr>{row}</tr>" for row in page)
-    table = f'<table style="max-width:60em;table-layout:fixed">{rows}</table>'
-    return {"text/html": table, "text/plain": "\n".join(plain)}
+        score = f"{c.found:.0%} of the claim's content words stand in the reference"
+        if c.numbers:
+            score += f"; numbers it does not have: {', '.join(c.numbers)}"
+        known = content_words(c.reference).keys()
+        claim = ""
+        for piece in re.split(r"(\w+)", c.claim):
+            bold = content_words(piece).keys() & known
+            claim += f"<b>{html.escape(piece)}</b>" if bold else html.escape(piece)
+        title = f"{html.escape(c.question)}<br><small>{html.escape(score)}</small>"
+        rows.append(f'<th colspan="2" style="text-align:left">{title}</th>')
+        rows.append(f"{cell}{claim}</td>{cell}{html.escape(c.reference)}</td>")
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    display(HTML(f'<table style="max-width:60em;table-layout:fixed">{body}</table>'))

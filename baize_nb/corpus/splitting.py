@@ -4,14 +4,14 @@ Seeds, near duplicates, and runs of words from evaluation prompts are found; wha
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..common import CourseError
 from ..text import fold, words
-from .dialogue import Dialogue
-from .duplicates import Candidates, Groups, all_words
+from .cleaning import connected, similar, whole_text
+from .dialogues import Dialogue
 
 # Nearer than dialogues have to be: short questions from one mould ("What are the genetic changes related to …") share
 # most of their trigrams and ask about different things.
@@ -33,73 +33,79 @@ def split(
               those of one seed). Neither their order nor chance changes the choice, only `seed` does.
     Raises CourseError where there are too few dialogues to keep `heldout` away and still train on one.
     """
-    dialogues = list(dialogues)
+    dialogues = sorted(dialogues, key=lambda d: (d.id, d.to_json()))
     taken = heldout_positions(dialogues, heldout, seed, near)
-    # By id, and by content where ids are equal, so that the order they came in leaves no trace.
-    unique = len({d.id for d in dialogues}) == len(dialogues)
-    order = sorted(range(len(dialogues)), key=lambda i: (dialogues[i].id, "" if unique else dialogues[i].to_json()))
-    return [dialogues[i] for i in order if i not in taken], [dialogues[i] for i in order if i in taken]
+    train = [d for i, d in enumerate(dialogues) if i not in taken]
+    return train, [dialogues[i] for i in sorted(taken)]
 
 
 def heldout_positions(
     dialogues: Iterable[Dialogue], heldout: int, seed: int = 0, near: float | None = 0.7, sketches=None
 ) -> set[int]:
     """Return the indexes that `split` keeps away: for a `stream`, of which no list is made. sketches: see `sketch`."""
+
+    def stays(i, found):
+        return 1 not in found.values()  # what is near an exact copy is near its twin, which is there already
+
     keys, sources = [], []
     for dialogue in dialogues:
         keys.append(seed_key(dialogue))
         sources.append(dialogue.source)
-    together, first = Groups(), {key: i for i, key in reversed(list(enumerate(keys)))}
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    pairs = [(i, first[key]) for i, key in enumerate(keys)]
     if near is not None:
-        seeds = Groups()
-        seeds.link(first, words, NEAR_SEEDS)
-        places = list(first.values())
-        together.update((places[i], places[j]) for i, j in seeds.items())
-        together.link(dialogues, all_words, near, sketches)
-    for i, key in enumerate(keys):
-        together[together.root(i)] = together.root(first[key])
-    groups = {min(keys[i] for i in group): group for group in together.lists()}
+        seeds, places = list(first), list(first.values())
+        for i, found in similar(seeds, str, NEAR_SEEDS, stays):
+            pairs += [(places[i], places[j]) for j in found]
+        for i, found in similar(dialogues, whole_text, near, stays, sketches):
+            pairs += [(i, j) for j in found]
+    groups = defaultdict(list)
+    for i, root in connected(pairs).items():
+        groups[root].append(i)
     if not 1 <= heldout < len(keys) or len(groups) < 2:
         raise CourseError(
             f"Cannot keep {heldout} of {len(keys)} dialogues ({len(groups)} different seeds) away and still train "
             "on the rest. Ask for fewer, or collect more dialogues in notebook 02."
         )
-    return {i for key in _take(groups, sources, heldout, seed) for i in groups[key]}
 
+    def rank(group):
+        # By a hash, not a shuffle: the choice hangs on the seeds themselves and on nothing else.
+        key = min(keys[i] for i in group)
+        return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
-def _take(groups, sources, heldout, seed):
-    """The group keys to keep away: each source gives its share, what rounding leaves is filled from any source."""
-    # Ranking by a hash, not a shuffle: the choice hangs on the seeds themselves and on nothing else.
-    ranked = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
-    home = {key: min(sources[i] for i in group) for key, group in groups.items()}
-    sizes = defaultdict(int)
-    for key, group in groups.items():
-        sizes[home[key]] += len(group)
-    # In proportion, summing to `heldout`: the largest remainders round up.
-    room = {source: heldout * size // len(sources) for source, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda source: (-(heldout * sizes[source] % len(sources)), source))
-    for source in by_remainder[: heldout - sum(room.values())]:
-        room[source] += 1
-    taken, left = set(), heldout
-    for anywhere in (False, True):
-        for key in ranked:
-            size, source = len(groups[key]), home[key]
-            fits = size <= left and (anywhere or size <= room[source]) and len(taken) < len(groups) - 1
-            if key not in taken and fits:
-                taken.add(key)
-                room[source] -= size
-                left -= size
+    taken = _take(sorted(groups.values(), key=rank), sources, heldout)
     if not taken:
         raise CourseError(f"Every seed has more than {heldout} dialogues, and they must stay together. Ask for more.")
     return taken
 
 
-@dataclass
-class Leakage:
+def _take(groups, sources, heldout):
+    """The indexes to keep away: each source gives its share, what rounding leaves is filled from any source."""
+    sizes = Counter()
+    for group in groups:
+        sizes[min(sources[i] for i in group)] += len(group)
+    # In proportion, summing to `heldout`: the largest remainders round up.
+    room = {source: heldout * size // len(sources) for source, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda source: (-(heldout * sizes[source] % len(sources)), source))
+    for source in by_remainder[: heldout - sum(room.values())]:
+        room[source] += 1
+    taken, left = set(), list(groups)
+    for anywhere in (False, True):
+        for group in list(left):
+            source = min(sources[i] for i in group)
+            fits = len(taken) + len(group) <= heldout and len(left) > 1
+            if fits and (anywhere or len(group) <= room[source]):
+                left.remove(group)
+                taken.update(group)
+                room[source] -= len(group)
+    return taken
+
+
+class Leakage(NamedTuple):
     """What training and held-out dialogues have in common. True in a condition where there is something.
 
-    seeds, near_seeds, near : [(train id, held-out id, similarity)] with the same seed (without similarity), nearly the
-    same seed, nearly the same text; each held-out dialogue at most once, with the training dialogue that is nearest.
+    seeds, near_seeds, near : [(train id, held-out id, similarity)] with the same seed, nearly the same seed, nearly the
+    same text; each held-out dialogue at most once, with the training dialogue that is nearest.
     """
 
     train: int
@@ -112,86 +118,52 @@ class Leakage:
         return bool(self.seeds or self.near_seeds or self.near)
 
     def __str__(self):
-        found = {"same seed": self.seeds, "nearly the same seed": self.near_seeds, "near duplicate": self.near}
         lines = [f"{self.train:,} dialogues to train on, {self.heldout:,} held out"]
+        found = {"same seed": self.seeds, "nearly the same seed": self.near_seeds, "near duplicate": self.near}
         for what, pairs in found.items():
             lines.append(f"  {what}: {len(pairs):,} of the held-out")
-            for train, heldout, *share in pairs[:3]:
-                lines.append(f"    {heldout} ← {train}" + (f" ({share[0]:.0%} in common)" if share else ""))
+            lines += [f"    {heldout} ← {train} ({share:.0%} in common)" for train, heldout, share in pairs[:3]]
         return "\n".join(lines)
 
 
 def leakage(train: Iterable[Dialogue], heldout: Iterable[Dialogue], near: float = 0.7) -> Leakage:
     """Find what two lists of dialogues have in common: seeds (from 0.8 on), texts (from similarity `near` on)."""
     train, heldout = list(train), list(heldout)
-    by_key = {seed_key(d): d.id for d in reversed(train)}
-    seeds = [(by_key[seed_key(d)], d.id) for d in heldout if seed_key(d) in by_key]
-    same = {name for _, name in seeds}
 
-    def nearest(threshold, said):
-        candidates, found = Candidates([*train, *heldout], said), []
-        for i in candidates.rows:  # rising, so that all of training is in before the first held-out one asks
-            if i < len(train):
-                candidates.insert(i)
-                continue
-            share, j = candidates.nearest(i)
-            if share >= threshold:
-                found.append((train[j].id, heldout[i - len(train)].id, share))
-        return found
+    def nearest(said, threshold):
+        pairs = []
+        for i, found in similar([*train, *heldout], said, threshold, lambda i, found: i < len(train)):
+            if i >= len(train):
+                j = max(found, key=lambda j: (found[j], -j))
+                pairs.append((train[j].id, heldout[i - len(train)].id, found[j]))
+        return pairs
 
-    near_seeds = nearest(NEAR_SEEDS, lambda dialogue: words(seed_key(dialogue)))
-    near_seeds = [found for found in near_seeds if found[1] not in same]
-    return Leakage(len(train), len(heldout), seeds, near_seeds, nearest(near, all_words))
+    seeds = nearest(seed_key, NEAR_SEEDS)
+    same = [found for found in seeds if found[2] == 1]
+    return Leakage(
+        len(train), len(heldout), same, [found for found in seeds if found not in same], nearest(whole_text, near)
+    )
 
 
-@dataclass
-class PromptOverlap:
-    """Runs of `n` words that a corpus has in common with `prompts` prompts. True in a condition where there are any.
+def prompt_overlap(dialogues: Iterable[Dialogue], prompts: list[str], n: int = 8) -> dict[int, tuple]:
+    """Find prompts that have a run of `n` words in common with a dialogue; a shorter text is one run.
 
-    dialogues : how many have a run of some prompt in them. shared : {index of a prompt: share of its runs, 0 … 1}.
-    examples : {index: (id of a dialogue, the run)}. too_short : indexes of those that only whole messages could match.
+    Returns {index of a prompt: (share of its runs, 0 … 1, id of a dialogue, one of the runs)}. Eight words in a row are
+    rarely chance, but quotations and phrases do occur: read them.
     """
 
-    n: int
-    prompts: int
-    dialogues: int = 0
-    shared: dict = field(default_factory=dict)
-    examples: dict = field(default_factory=dict)
-    too_short: list = field(default_factory=list)
+    def runs(text):
+        said = words(text)
+        return {" ".join(said[i : i + n]) for i in range(max(1, len(said) - n + 1))} - {""}
 
-    def __bool__(self):
-        return bool(self.shared)
-
-    def __str__(self):
-        found = f"{len(self.shared):,} of {self.prompts:,} prompts share a run of {self.n} words"
-        lines = [f"{found} with {self.dialogues:,} dialogues"]
-        for i in sorted(self.shared, key=lambda i: (-self.shared[i], i))[:5]:
-            name, run = self.examples[i]
-            lines.append(f"  prompt {i}: {self.shared[i]:.0%} of its runs, for example in {name}: “{run}”")
-        if self.too_short:
-            lines.append(f"  {len(self.too_short):,} prompts are shorter than that: compared with whole messages only")
-        return "\n".join(lines)
-
-
-def prompt_overlap(dialogues: Iterable[Dialogue], prompts: list[str], n: int = 8) -> PromptOverlap:
-    """Find runs of `n` words that a corpus has in common with evaluation prompts. Eight in a row are rarely chance,
-    but quotations and phrases do occur: read the examples.
-    """
-
-    def runs(said):
-        return set(zip(*(said[i:] for i in range(n)), strict=False)) or {tuple(said)} - {()}
-
-    report = PromptOverlap(n, len(prompts))
-    of_prompts = [runs(words(prompt)) for prompt in prompts]
-    report.too_short = [i for i, prompt in enumerate(prompts) if len(words(prompt)) < n]
-    seen = dict.fromkeys(set().union(*of_prompts))
+    of_prompts = [runs(prompt) for prompt in prompts]
+    wanted, seen = set().union(*of_prompts), {}
     for dialogue in dialogues:
-        hits = {run for message in dialogue.messages for run in runs(words(message["content"])) if run in seen}
-        report.dialogues += bool(hits)
-        for run in hits:
-            seen[run] = seen[run] or dialogue.id
-    for i, wanted in enumerate(of_prompts):
-        if found := sorted(run for run in wanted if seen[run]):
-            report.shared[i] = len(found) / len(wanted)
-            report.examples[i] = (seen[found[0]], " ".join(found[0]))
-    return report
+        for message in dialogue.messages:
+            for run in runs(message["content"]) & wanted:
+                seen.setdefault(run, dialogue.id)
+    found = {}
+    for i, own in enumerate(of_prompts):
+        if met := sorted(own & seen.keys()):
+            found[i] = (len(met) / len(own), seen[met[0]], met[0])
+    return found

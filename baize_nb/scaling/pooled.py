@@ -1,6 +1,7 @@
 """Statistics and cleaning of a corpus in many files as Ray Data: the functions of `corpus`, called on parts, with the
 results that one machine has. Between machines travel counts, sketches (256 bytes a dialogue) and likely copies."""
 
+import json
 import pickle
 from collections import Counter
 from dataclasses import fields
@@ -99,7 +100,7 @@ def clean(paths, out, rules=corpus.RULES) -> dict[str, int]:
         alike = {row["place"] for row in dealt.map_groups(meet, batch_format="numpy").take_all()}
         likely = {row["place"]: row["dialogue"] for row in files.flat_map(fetch, num_cpus=1).take_all()}
         # In the order of the corpus. Whoever is compared there is among them, so the same copies are found.
-        placed = {place: corpus.Dialogue.from_json(likely[place]) for place in sorted(likely)}
+        placed = {place: corpus.Dialogue.from_record(json.loads(likely[place])) for place in sorted(likely)}
         places = {id(dialogue): place for place, dialogue in placed.items()}
         for copy in corpus.clean(list(placed.values()), ()).removed:
             removed[places[id(copy.dialogue)]] = copy.rule, copy.why
@@ -121,8 +122,7 @@ def _dialogues(row):
     stream = corpus.stream(row["path"], aside=False)
     yield from ((row["file"] * _FILE + number, dialogue) for number, dialogue in enumerate(stream))
     if stream.unreadable:
-        first = stream.unreadable[0]
         raise CourseError(
             f"{common.show(row['path'])}: {len(stream.unreadable)} records can't be read, the first at "
-            f"{first.where}: {first.reason}. Read that file with corpus.load, which sets them aside."
+            f"{stream.unreadable[0]}. Read that file with corpus.load, which sets them aside."
         )
