@@ -60,19 +60,15 @@ def test_what_a_profile_takes_is_compared_with_what_there_is(monkeypatch, told, 
     assert re.search(said, told(doctor.machine if "machine" in said else doctor.training))
 
 
-@pytest.mark.parametrize(
-    ("folder", "said"),
-    [
+def test_windows_path():
+    for folder, said in (
         ("C:\\" + "course\\" * 30, "too long"),
         (r"C:\Users\ann\OneDrive - School\baize", "OneDrive"),
         (r"C:\Users\Zoë\baize", "letters"),
         (r"\\server\students\ann\baize", "network share"),
-        (r"C:\Users\Ann Lee\course (2)\baize", ""),
-    ],
-)
-def test_windows_path(folder, said):
-    trouble = doctor.windows_trouble(PureWindowsPath(folder))
-    assert said in trouble and bool(trouble) == bool(said)
+    ):
+        assert said in doctor.windows_trouble(PureWindowsPath(folder))
+    assert not doctor.windows_trouble(PureWindowsPath(r"C:\Users\Ann Lee\course (2)\baize"))
 
 
 def test_colab_reset_takes_the_runs_of_the_machine(told, monkeypatch):
@@ -97,7 +93,7 @@ def test_another_python_is_told_before_anything_else_can_fail():
     ended = run("-S", "-m", "baize_nb.doctor", env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "! course          not installed" in ended.stdout and "Kernel → Change Kernel" in ended.stdout
-    assert "No module named 'platformdirs'" in ended.stdout
+    assert "ModuleNotFoundError: No module named" in ended.stdout
 
 
 BUILD = """

@@ -57,7 +57,7 @@ def test_files_commands_and_functions_that_it_names_exist(page):
     assert set(named) <= set(targets)
     for file in re.findall(r"(?:^|[ `(])((?:benchmarks|tools|docs|tests|data|baize_nb)/[\w/.-]+\.\w+)", text):
         assert (ROOT / file).is_file(), file
-    for module, names in re.findall(r"`(\w+)\.([A-Za-z_][\w.]*)[`(]", text):
+    for module, names in re.findall(r"(?<![\w./])(\w+)\.([A-Za-z_][\w.]*)[`(]", text):
         if not (ROOT / "baize_nb" / module).is_dir() and not (ROOT / "baize_nb" / f"{module}.py").is_file():
             continue
         found = importlib.import_module(f"baize_nb.{module}")

@@ -65,12 +65,12 @@ def test_slides_are_as_many_as_headings_and_load_nothing_from_a_network(name):
 # --- the wheelhouse
 
 
-def wheel(folder, name, version, needs=(), **files):
+def wheel(folder, name, version, needs=()):
     """The smallest wheel: one module that holds its version."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += "".join(f"Requires-Dist: {need}\n" for need in needs)
-    files |= {f"{name}.py": f"version = {version!r}\n", f"{info}/METADATA": metadata}
+    files = {f"{name}.py": f"version = {version!r}\n", f"{info}/METADATA": metadata}
     files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in files)
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
@@ -96,20 +96,6 @@ def test_a_wheelhouse_obeys_the_constraints_prefers_what_lies_there_and_needs_no
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tmp_path / "room"), "tinycourse"]
     assert subprocess.run(command).returncode == 0
     assert (tmp_path / "room" / "tinylib.py").read_text() == "version = '1.0+cpu'\n"
-
-
-def test_reveal_js_is_taken_out_of_its_package_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(SystemExit, match="WHEELHOUSE="):
-        slides.reveal_js(tmp_path / "reveal.js")
-    names = ("LICENSE", "dist/reveal.js", "dist/theme/white.css", "dist/theme/night.css")
-    wheel(tmp_path, "sphinx_revealjs", "3.2.1", **{slides.INSIDE + name: name for name in names})
-    slides.reveal_js(tmp_path / "reveal.js")
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    slides.reveal_js(tmp_path / "reveal.js")
-    found = {path.relative_to(tmp_path / "reveal.js").as_posix() for path in tmp_path.glob("reveal.js/**/*.*s")}
-    assert found == {"dist/reveal.js", "dist/theme/white.css"}
 
 
 # --- which PyTorch
