@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import common, corpus, finetune, models, moderation
+from . import common, corpus, finetune, models, moderation, transcript
 from .budget import Estimate, estimate_requests
 from .chat import EndpointSession, release
 from .client import ask_once, digest, missing
@@ -134,6 +134,8 @@ async def reply(teacher: Teacher, prompts, path, tokenizer=None, budget=None, **
         body.pop("stream_options")
         options = {"max_tokens": body.pop("max_tokens"), "sampling": body}
         if kind == "chat":
+            if teacher.engine is not None:  # the same sampler for both formats: top_p alone
+                body["extra_body"] |= {"top_k": 0, "min_p": 0}
             said = await asker.chat(body.pop("messages"), **options)
         else:
             said = await asker.complete(body.pop("prompt"), **options)
@@ -230,17 +232,32 @@ def diversity(replies, size: int) -> Interval:
     return Interval(float(np.mean(drawn)), float(low), float(high))
 
 
-def losses(model, dialogues, tokenizer, max_length: int) -> pd.DataFrame:
+def losses(model, dialogues, tokenizer, max_length: int, own_format: bool = False) -> pd.DataFrame:
     """Return a row per dialogue that teaches something: `nats` (sum of the losses) and `tokens` (learned ones).
 
-    Only the assistant's tokens count, whatever the model was trained on, and all models get the same rows: differences
-    can be taken row by row. Raises CourseError where nothing can be learned.
+    Only the assistant's tokens count, whatever the model was trained on, and all models get the same dialogues:
+    differences can be taken row by row. own_format : write them by the tokenizer's chat template, not as Baize text.
     """
     from .finetune.training import loss_sums  # loads torch
 
-    rows = finetune.tokens.encode_all(dialogues, tokenizer, max_length).rows
+    if own_format:
+        rows = [_own_row(dialogue.messages, tokenizer) for dialogue in dialogues]
+    else:
+        rows = finetune.tokens.encode_all(dialogues, tokenizer, max_length).rows
     sums = [loss_sums(model, [row], tokenizer.eos_token_id) for row in rows]
     return pd.DataFrame(sums, columns=["nats", "tokens"])
+
+
+def _own_row(messages, tokenizer):
+    """A dialogue by the chat template, the preamble as its system message; labels as in finetune.tokens.encode."""
+    talk = [{"role": "system", "content": transcript.PREAMBLE.strip()}, *messages]
+    ids = tokenizer.apply_chat_template(talk, return_dict=False)
+    labels = [finetune.tokens.IGNORE] * len(ids)
+    for place in range(2, len(talk), 2):  # of the assistant's messages
+        start = len(tokenizer.apply_chat_template(talk[:place], add_generation_prompt=True, return_dict=False))
+        stop = ids.index(tokenizer.eos_token_id, start) + (not talk[place].get("trimmed"))
+        labels[start:stop] = ids[start:stop]
+    return {"input_ids": ids, "labels": labels}
 
 
 def token_loss(table) -> float:
@@ -251,4 +268,5 @@ def token_loss(table) -> float:
 
 def loss_difference(before: pd.DataFrame, after: pd.DataFrame) -> Interval:
     """Return the change in loss, nats per token, paired: below 0 `after` is better. Tables of `losses`."""
-    return bootstrap(np.column_stack([after["nats"] - before["nats"], before["tokens"]]), token_loss)
+    rows = np.column_stack([before, after])
+    return bootstrap(rows, lambda drawn: token_loss(drawn[:, 2:]) - token_loss(drawn[:, :2]))

@@ -1,5 +1,5 @@
-"""A model as judge: of two replies, in both orders, or of one, by a number from 1 to 100. What its verdicts add up to,
-whether it can be believed, and a person's votes on the same replies."""
+"""A model as judge: of two replies, by a letter in both orders or by how surely it says yes to each; of one, by a
+number from 1 to 100. What its verdicts add up to, whether it can be believed, a person's votes on the same replies."""
 
 import math
 import re
@@ -26,8 +26,17 @@ JUDGE = (
 )
 MAX_TOKENS = 3
 _LETTER = re.compile(r"\W*(?:reply |answer:? )?([ABC])\b", re.IGNORECASE)
-# llama.cpp is held to a letter by a grammar, and says how likely it found each; others may know neither word.
-_OURS = {"logprobs": True, "top_logprobs": 50, "extra_body": {"grammar": "root ::= [ABC]"}}
+_CHOICES = {"A": "first", "B": "second", "C": "tie"}
+# The other way, for small models. Four wordings were tried on the obvious pairs: the others did little better than a
+# coin.
+ASKED = "Does the reply answer the question? Yes or No."
+SHOWN = (
+    ("How long do I boil an egg?", "Six minutes for a soft yolk, ten for a hard one.", "Yes"),
+    ("Why is my tea bitter?", "Tea is tea is a tea and the", "No"),
+    ("What is a hammer for?", "The shop opens at nine.", "No"),
+    ("Name a fruit.", "An apple is a fruit.", "Yes"),
+    ("Where do bees live?", "", "No"),
+)
 
 
 class Pair(NamedTuple):
@@ -40,29 +49,14 @@ class Pair(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge said of a pair of replies, shown in both orders.
-
-    a_first, b_first : its letter as a choice, where a, or b, was shown first: "a", "b", "tie" or "unreadable".
-    longer           : words of a minus words of b.
-    log_odds         : of a against b, before any letter was drawn, the mean of both orders: a liking for a place, the
-                       same in both, cancels. None where the endpoint does not say.
-    """
+    """What a judge said of a pair of replies, a and b."""
 
     id: str
-    a_first: str
-    b_first: str
-    longer: int = 0
-    log_odds: float | None = None
-
-    @property
-    def letters(self) -> str:
-        """ "a" or "b" where the letters of both orders name the same reply, else "tie"."""
-        return self.a_first if self.a_first == self.b_first != "unreadable" else "tie"
-
-    @property
-    def winner(self) -> str:
-        """ "a", "b" or "tie", by the log-odds where the endpoint gives them, else by the letters."""
-        return self.letters if self.log_odds is None else ("tie", "a", "b")[int(np.sign(self.log_odds))]
+    winner: str  # "a", "b" or "tie"
+    longer: int = 0  # words of a minus words of b
+    log_odds: float | None = None  # of yes to a, minus of yes to b
+    same_place: bool = False  # the letters chose a place in both orders, not a reply
+    unreadable: int = 0  # answers that were no letter
 
 
 def pair(prompts, a, b) -> list[Pair]:
@@ -81,69 +75,98 @@ def credible(right: moderation.Rate) -> bool:
     return right.low > 0.5
 
 
-def pair_prompt(messages, first: str, second: str) -> list[dict]:
-    """Return the judge's prompt as chat messages. What others wrote can open no role in it."""
+def _talk(messages):
     who = {"user": "Person", "assistant": "Assistant"}
-    talk = "\n".join(f"{who[m['role']]}: {m['content']}" for m in messages)
-    parts = (("The conversation", talk), ("Reply A", first), ("Reply B", second))
+    return "\n".join(f"{who[m['role']]}: {m['content']}" for m in messages)
+
+
+def pair_prompt(messages, first: str, second: str) -> list[dict]:
+    """Return the prompt for a letter as chat messages. What others wrote can open no role in it."""
+    parts = (("The conversation", _talk(messages)), ("Reply A", first), ("Reply B", second))
     told = [f"--- {name}\n{transcript.escape(text) or '(no words)'}" for name, text in parts]
     asked = "\n\n".join([*told, "--- Which reply is better, A, B or C (neither)?"])
     return [{"role": "system", "content": JUDGE}, {"role": "user", "content": asked}]
 
 
+def yes_prompt(messages, reply: str) -> list[dict]:
+    """Return the prompt for yes or no as chat messages: five examples, then the reply at hand."""
+    question = messages[0]["content"] if len(messages) == 1 else _talk(messages)
+    found = []
+    for asked, said, answer in (*SHOWN, (question, reply, "")):
+        shown = f"Question: {asked}\nReply: {said or '(no words)'}\n\n{ASKED}"
+        found.append({"role": "user", "content": transcript.escape(shown)})
+        found.append({"role": "assistant", "content": answer})
+    return found[:-1]
+
+
 class _Question(NamedTuple):
-    """One request: a pair in one order. id : hash of judge, prompt and what it is shown."""
+    """One request about a pair. id : hash of judge and prompt."""
 
     id: str
     pair: str
     messages: list
 
 
-def _questions(pair, teacher):
-    """The questions about a pair: a shown first, b shown first; none where both replies are the same."""
-    orders = ((pair.a, pair.b), (pair.b, pair.a)) if pair.a != pair.b else ()
-    shown = [pair_prompt(pair.messages, *order) for order in orders]
+def _questions(pair, teacher, odds):
+    """The two questions about a pair: a shown first, b shown first; or yes to a, yes to b. None about equal replies."""
+    if pair.a == pair.b:
+        return []
+    if odds:
+        shown = [yes_prompt(pair.messages, reply) for reply in (pair.a, pair.b)]
+    else:
+        shown = [pair_prompt(pair.messages, *order) for order in ((pair.a, pair.b), (pair.b, pair.a))]
     return [_Question(digest([teacher.model, messages]), pair.id, messages) for messages in shown]
 
 
-async def compare(pairs, teacher: Teacher, path, budget=None) -> list[Verdict]:
-    """Let a judge compare the replies of each pair, once in each order; return verdicts in the order of the pairs.
+async def compare(pairs, teacher: Teacher, path, budget=None, odds: bool = False) -> list[Verdict]:
+    """Let a judge compare the replies of each pair; return verdicts in the order of the pairs.
 
-    Two replies with the same words are a tie, and nobody is asked. path : JSONL, of many pairs and judges.
+    By letters, each pair is shown in both orders, and a win counts where both name the same reply. odds : by the
+    log-odds of yes to each reply instead; for endpoints that tell log-probabilities, as llama.cpp does.
+    Equal replies are a tie, and nobody is asked. path : JSONL, of many pairs and judges.
     What is kept, capped by the budget and raised: see client.ask_once.
     """
-    sampling = {"temperature": 0} | (_OURS if teacher.engine is not None else {})
+    sampling = {"temperature": 0}
+    if odds:
+        sampling |= {"logprobs": True, "top_logprobs": 20}
+    if teacher.engine is not None:  # held to the answers by a grammar; others may not know the word
+        sampling["extra_body"] = {"grammar": 'root ::= "Yes" | "No"' if odds else "root ::= [ABC]"}
 
     async def ask(item, asker):
         said = await asker.chat(item.messages, MAX_TOKENS, sampling=sampling)
-        letter = _LETTER.match(said.text)
-        choice = {"A": "first", "B": "second", "C": "tie"}[letter[1].upper()] if letter else "unreadable"
-        line = {"id": item.id, "prompt": item.pair, "judge": teacher.model, "choice": choice, "said": said.text}
-        if said.top:  # a letter that is not among the likeliest is less likely than all of them
-            a, b = (said.top.get(letter, min(said.top.values())) for letter in "AB")
-            line["log_odds"] = a - b
+        line = {"id": item.id, "prompt": item.pair, "judge": teacher.model, "said": said.text}
+        if odds:  # an answer that is not among the likeliest is less likely than all of them
+            top = said.top or {}
+            yes, no = (top.get(word, min(top.values(), default=0.0)) for word in ("Yes", "No"))
+            line["log_odds"] = yes - no
+        else:
+            letter = _LETTER.match(said.text)
+            line["choice"] = _CHOICES[letter[1].upper()] if letter else "unreadable"
         return line | {"usage": list(said.usage)}
 
-    items = [question for pair in pairs for question in _questions(pair, teacher)]
+    items = [question for pair in pairs for question in _questions(pair, teacher, odds)]
     lines = await ask_once(items, ask, teacher, path, "id", "questions to the judge", budget=budget)
     made_by = "baize_nb.judging.compare (notebook 06)"
-    common.write_manifest(path, made_by, judge=teacher.model, prompt=JUDGE, lines=len(lines))
+    common.write_manifest(path, made_by, judge=teacher.model, prompt=ASKED if odds else JUDGE, lines=len(lines))
     verdicts = []
     for p in pairs:
-        names, choices, odds = [{"first": "a", "second": "b"}, {"first": "b", "second": "a"}], [], []
-        for name, question in zip(names, _questions(p, teacher), strict=False):
-            line = lines[question.id]
-            choices.append(name.get(line["choice"], line["choice"]))
-            odds.append(line.get("log_odds"))
-        log_odds = (odds[0] - odds[1]) / 2 if odds and None not in odds else None
+        both = [lines[question.id] for question in _questions(p, teacher, odds)]
         longer = len(words(p.a)) - len(words(p.b))
-        verdicts.append(Verdict(p.id, *(choices or ("tie", "tie")), longer, log_odds))
+        if odds:
+            difference = both[0]["log_odds"] - both[1]["log_odds"] if both else 0.0
+            winner = ("tie", "a", "b")[int(np.sign(difference))]
+            verdicts.append(Verdict(p.id, winner, longer, difference))
+            continue
+        choices = tuple(line["choice"] for line in both)
+        winner = {("first", "second"): "a", ("second", "first"): "b"}.get(choices, "tie")
+        same = choices in (("first", "first"), ("second", "second"))
+        verdicts.append(Verdict(p.id, winner, longer, None, same, choices.count("unreadable")))
     return verdicts
 
 
-def estimate(pairs, teacher: Teacher, path) -> Estimate:
+def estimate(pairs, teacher: Teacher, path, odds: bool = False) -> Estimate:
     """Return what `compare` costs at most, without what stands in the file at `path`."""
-    items = [question for pair in pairs for question in _questions(pair, teacher)]
+    items = [question for pair in pairs for question in _questions(pair, teacher, odds)]
     return estimate_requests([(item.messages, MAX_TOKENS) for item in missing(items, path, "id")], teacher)
 
 
@@ -153,21 +176,29 @@ SCORE = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 def tally(verdicts) -> dict:
-    """Count verdicts, of which there must be some: {what: number or moderation.Rate}.
-
-    wins, losses, ties : of a, by `Verdict.winner`. by letters : both orders' letters name a.
-    same place : the letters name a place, not a reply. unreadable : answers that were no letter.
-    """
+    """Count verdicts, of which there must be some: {what: number or moderation.Rate}; see Verdict."""
     won, n = Counter(v.winner for v in verdicts), len(verdicts)
-    same = [{v.a_first, v.b_first} == {"a", "b"} for v in verdicts]
     return {
         "wins": moderation.wilson(won["a"], n),
         "losses": won["b"],
         "ties": won["tie"],
-        "by letters": moderation.wilson(sum(v.letters == "a" for v in verdicts), n),
-        "same place": moderation.wilson(sum(same), n),
-        "unreadable": sum((v.a_first, v.b_first).count("unreadable") for v in verdicts),
+        "same place": moderation.wilson(sum(v.same_place for v in verdicts), n),
+        "unreadable": sum(v.unreadable for v in verdicts),
     }
+
+
+def calibration(verdicts, groups: int = 3) -> list[tuple[float, moderation.Rate]]:
+    """Return (mean confidence, how many were right) of groups of verdicts on pairs whose `a` is better, surest last.
+
+    The confidence, from one half to 1, is the log-odds as a probability of the likelier reply.
+    """
+    ordered = sorted(verdicts, key=lambda v: abs(v.log_odds))
+    found = []
+    for part in np.array_split(np.arange(len(ordered)), groups):
+        members = [ordered[i] for i in part]
+        sure = np.mean([1 / (1 + math.exp(-abs(v.log_odds))) for v in members])
+        found.append((float(sure), moderation.wilson(sum(v.log_odds > 0 for v in members), len(members))))
+    return found
 
 
 def win_rate(verdicts) -> Interval:

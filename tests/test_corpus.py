@@ -185,7 +185,6 @@ def test_the_worst_claims_come_first_and_are_shown_escaped(shipped, monkeypatch)
     [
         lambda: figures.words_by_role([3, 9, 12], [20, 40, 95]),
         lambda: figures.repetition([0, 0.1, 0.7], 0.3),
-        lambda: figures.hits({"loop": 2, "echo": 0}, {"loop": 1, "echo": 3}),
         lambda: figures.by_turn([14, 12], [52, 58]),
         lambda: figures.growth([(100, 60), (1000, 300)], 2.3, 0.7),
         lambda: figures.counts({"what is": 3}, "How questions begin", "questions"),

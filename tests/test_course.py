@@ -148,10 +148,11 @@ def test_summary_tells_what_is_there(folder):
     (folder / "corpus.jsonl").write_text('{"id": "a"}\n{"id": "b"}\n')
     (folder / "adapter").mkdir()
     (folder / "adapter.manifest.json").write_text(json.dumps({"run": {"loss_before": 1.3712, "loss_after": 1.1}}))
-    answers = {"question": "What is gout?", "before": "", "after": "A kind\nof arthritis."}
+    answers = {"question": "What is gout?", "before": "", "own format": "Gout.", "after": "A kind\nof arthritis."}
     (folder / "before_after.json").write_text(json.dumps(answers))
     told = "\n".join(course.summary(folder))
     assert "runs/ci/corpus.jsonl (2 dialogues, 24 bytes)" in told and "Adapter: runs/ci/adapter" in told
-    assert "1.371 → 1.100" in told and "Before:   (nothing)" in told and "After:    A kind of arthritis." in told
+    assert "1.371 → 1.100" in told and "Before:     (nothing)" in told and "After:      A kind of arthritis." in told
+    assert told.index("Question:") < told.index("Before:") < told.index("Own format: Gout.") < told.index("After:")
     for name in [*course.READS, *course.WRITES, *course.LEAVES_THE_TEACHER_ALONE]:
         assert (run_notebooks.FOLDER / f"{name}.ipynb").is_file()

@@ -3,18 +3,13 @@ killed run goes on and asks nothing twice. How a judge scores: test_judging.py."
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
 from endpoints import Answer, completion, serving
-from hypothesis import given
-from hypothesis import strategies as st
-from smalltalk import DIALOGUES, TINY
 
-from baize_nb import common, corpus, distillation, evaluation, finetune, models, teacher
+from baize_nb import common, corpus, distillation, evaluation, models, teacher
 from baize_nb.distillation import Candidate
 from baize_nb.seeds import Seed
-from baize_nb.text import words
 
 ADAPTER = common.DATA / "adapter"
 TRAIN = corpus.read(common.DATA / "corpus" / "train.jsonl")
@@ -35,9 +30,6 @@ def test_questions_are_those_of_training_and_never_those_of_a_test():
     assert asked == distillation.questions(TRAIN[::-1], 64, avoid=kept_away)
     sources = [seed.source for seed in asked]
     assert {sources.count(source) for source in set(sources)} == {16}
-    doubled = [*DIALOGUES, replace(DIALOGUES[0], id="again")]
-    once = sorted(seed.text for seed in distillation.questions(doubled, 99, avoid=["what is ASTHMA"]))
-    assert once == sorted(d.messages[0]["content"] for d in DIALOGUES if "asthma" not in d.messages[0]["content"])
 
 
 QUESTION = "Why is the sky blue in the daytime?"
@@ -61,15 +53,6 @@ def test_a_good_reply_earns_a_hundred_points_and_each_rule_sees_what_it_is_for(r
     assert distillation.total(distillation.earned(QUESTION, GOOD, "limit")) == 75
     points = distillation.earned(QUESTION, reply, end)
     assert points[rule] < distillation.POINTS[rule] - 1 and distillation.total(points) < 100
-
-
-@given(st.text(), st.text(), st.sampled_from(["stop", "limit", "marker", "stopped"]))
-def test_points_stay_within_their_bounds_for_any_text(question, reply, end):
-    points = distillation.earned(question, reply, end)
-    assert all(0 <= points[rule] <= most for rule, most in distillation.POINTS.items())
-    assert 1 <= distillation.total(points) <= 100
-    if not words(reply):
-        assert distillation.total(points) == 1
 
 
 def test_a_judge_scores_where_one_is_given_and_the_rules_otherwise(tmp_path):
@@ -146,15 +129,3 @@ def test_sampling_goes_on_where_it_was_killed_and_asks_nothing_twice(tmp_path):
     assert {json.loads(line)["settings"]["seed"] for line in kept} == {0, 1}
     manifest = corpus.read_manifest(path)
     assert manifest["counts"] == {"questions": 2, "candidates": 4} and manifest["settings"]["temperature"] == 1.0
-
-
-def test_the_second_training_begins_where_the_first_one_ended(tmp_path, capsys):
-    base = finetune.merge(ADAPTER, out=tmp_path / "base")
-    assert capsys.readouterr().err == "", "no progress bar in a notebook"
-    first, tokenizer = models.load(adapter=ADAPTER)
-    ended = finetune.heldout_loss(first, HELDOUT[:2], tokenizer, 96)
-    untuned = finetune.heldout_loss(first.unload(), HELDOUT[:2], tokenizer, 96)
-    run = finetune.train(DIALOGUES, HELDOUT[:2], str(base), tmp_path / "adapter", replace(TINY, max_length=96))
-    assert run.loss_before == pytest.approx(ended, abs=1e-3)
-    assert abs(untuned - ended) > 0.05, "else the first adapter would not be in it"
-    assert run.loss_after != pytest.approx(run.loss_before, abs=1e-6)

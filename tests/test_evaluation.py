@@ -4,18 +4,16 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from endpoints import Answer, completion, serving
-from smalltalk import DIALOGUES, TINY
+from smalltalk import DIALOGUES
 
-from baize_nb import common, evaluation, finetune, moderation, plots, selfchat, teacher
+from baize_nb import common, evaluation, finetune, moderation, plots, teacher
 from baize_nb.common import CourseError
 from baize_nb.evaluation import Prompt, Reply
-from baize_nb.finetune import training
 from baize_nb.plots import evaluation as figures
 
 ADAPTER = common.DATA / "adapter"
@@ -41,20 +39,15 @@ def test_prompts_are_spread_over_the_kinds_and_more_of_them_hold_the_fewer(n):
 # --- intervals
 
 
-def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says():
+def test_the_bootstrap_covers_the_truth_draws_rows_whole_and_shares_have_some_width():
     rng = np.random.default_rng(0)
     hits = sum(evaluation.bootstrap(rng.exponential(1, 40), draws=300).holds(1.0) for _ in range(200))
     assert 170 <= hits <= 199
-
-
-def test_rows_are_drawn_whole_and_shares_have_some_width():
     rows = np.array([[n, 10 * n] for n in range(1, 9)])
     found = evaluation.bootstrap(rows, lambda drawn: drawn[:, 1].sum() / drawn[:, 0].sum())
     assert tuple(found) == pytest.approx((10, 10, 10))
     assert str(evaluation.bootstrap([1] * 12)) == "1.00 (1.00 to 1.00)"
     assert str(evaluation.rate([True] * 12)) == "1.00 (0.76 to 1.00)"
-    with pytest.raises(ValueError, match="nothing to draw"):
-        evaluation.bootstrap([])
 
 
 @pytest.mark.parametrize(
@@ -89,13 +82,8 @@ def test_measure_counts_what_it_says():
     assert table["repetition"]["1"] == pytest.approx(0.7) and table["repetition"]["0"] == 0
     found = evaluation.intervals(table)
     assert found["stopped"].value == 0.5 and found["words"].value == 5.5 and "kind" not in found
-
-
-def test_diversity_is_not_lowered_by_drawing_twice():
-    """Of replies that share no word every draw is all different; a bootstrap would say less."""
     different = [Reply(str(i), f"a{i} b{i} c{i} d{i}", "stop", 4) for i in range(20)]
-    assert tuple(evaluation.diversity(different, 40)) == (1, 1, 1)
-    assert evaluation.diversity([Reply("", "one two three four", "stop", 4)] * 20, 40).high < 0.2
+    assert tuple(evaluation.diversity(different, 40)) == (1, 1, 1), "a bootstrap would say less"
 
 
 def test_losses_add_up_to_the_held_out_loss(base):
@@ -104,21 +92,11 @@ def test_losses_add_up_to_the_held_out_loss(base):
     assert len(table) == len(DIALOGUES)
     whole = finetune.heldout_loss(model, DIALOGUES, tokenizer, 96)
     assert evaluation.token_loss(table) == pytest.approx(whole, rel=1e-4)
+    own = evaluation.losses(model, DIALOGUES, tokenizer, 96, own_format=True)
+    said = [m["content"] for m in DIALOGUES[0].messages[1::2]]
+    assert own["tokens"][0] == sum(len(tokenizer(text).input_ids) + 1 for text in said), "the answers and their stops"
     better = table.assign(nats=table["nats"] - 0.5 * table["tokens"])
     assert tuple(evaluation.loss_difference(table, better)) == pytest.approx((-0.5, -0.5, -0.5))
-
-
-def test_a_run_on_all_tokens_learns_other_tokens_and_is_measured_on_the_same(base, tmp_path):
-    (model, tokenizer), two = base, [DIALOGUES[1], DIALOGUES[3]]
-    some, every = (finetune.tokens.encode_all(two, tokenizer, 96, loss_on).rows for loss_on in ("assistant", "all"))
-    assert [row["input_ids"] for row in some] == [row["input_ids"] for row in every]
-    assert all(row["labels"] == row["input_ids"] for row in every)
-    out, profile = tmp_path / "adapter", replace(TINY, loss_on="all", batch_size=len(two))
-    run = finetune.train(two, two, out=out, profile=profile)
-    assert run.loss_before == pytest.approx(finetune.heldout_loss(model, two, tokenizer, 96), rel=1e-4)
-    assert run.history[0][1] != pytest.approx(run.loss_before, rel=1e-2)
-    assert training.finished(out, training.recipe(two, two, "embedded", profile))
-    assert not training.finished(out, training.recipe(two, two, "embedded", TINY))
 
 
 # --- replies
@@ -196,25 +174,6 @@ def test_a_marker_and_a_stop_token_are_told_apart(tokenizer, tmp_path, said, fin
     (body,) = seen
     read = tokenizer.decode(body["prompt"])
     assert read.index("Ada.") < read.index("Hello Ada!") < read.index("What is my name?"), "earlier turns are read"
-
-
-def test_replies_are_paid_from_a_budget_that_holds_over_calls(tmp_path):
-    paid = []
-
-    async def answer(path, body):
-        paid.append(70)
-        return Answer(completion("Well.", usage=(60, 10)))
-
-    asked, file = [prompt(f"Question {i}?", id=str(i)) for i in range(30)], tmp_path / "r.jsonl"
-    budget = selfchat.Budget(tokens=1500)
-    with serving(answer) as url:
-        for _ in range(2):
-            with pytest.raises(CourseError, match=r"Budget: .* run again with a larger budget"):
-                ask(url, asked, file, budget=budget, max_new_tokens=10, guard="")
-        assert 1000 < sum(paid) <= 1500 and len(file.read_text().splitlines()) == len(paid)
-        before = len(paid)
-        ask(url, asked, file, max_new_tokens=10, guard="")
-        assert len(paid) == 30 > before
 
 
 def test_figures_have_a_panel_for_each_measure_and_a_line_for_each_model():

@@ -42,7 +42,7 @@ WRITES = {
     "08_scaling_out": ("scaling",),
 }
 LEAVES_THE_TEACHER_ALONE = ("01_seed_sampling", "03_corpus_inspection", "04_lora_finetuning")
-TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL", "BAIZE_TEACHER")
+TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
 # A cell that hangs must end some day; a slow laptop must not be cut off. GPU profiles may train for days: no bound.
 CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
 AGAIN = "run the same command again: it goes on from there."
@@ -143,7 +143,6 @@ def fingerprint(path: Path) -> str:
     read += [file for folder in read for file in sorted(folder.rglob("*"))]  # of an adapter
     for file in [path, *sorted(code), *filter(Path.is_file, read)]:
         digest.update(f"{file.name} {common.sha256(file)}\n".encode())
-    digest.update(os.environ.get("BAIZE_BASE", "").encode())
     if path.stem not in LEAVES_THE_TEACHER_ALONE:
         settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
         digest.update(json.dumps([*settings, bool(os.environ.get("OPENAI_API_KEY"))]).encode())
@@ -178,10 +177,11 @@ def summary(folder: Path) -> list[str]:
             lines.append(f"Held-out loss: {before:.3f} → {after:.3f} (lower is better)")
     if (answers := _json(folder / "before_after.json")) and folder.name == "ci":
         lines.append("Profile ci trains for a few steps only, so the reply hardly changes. For more: make course")
-    for key in ("question", "before", "after"):
+    # "own format": the base model in the chat format that it was made for, the fair baseline
+    for key in ("question", "before", "own format", "after"):
         if key in answers:
             words = " ".join(str(answers[key]).split()) or "(nothing)"
-            label = f"{key.capitalize() + ':':10}"
+            label = f"{key.capitalize() + ':':12}"
             lines.append(textwrap.fill(words, 100, initial_indent=label, subsequent_indent=" " * len(label)))
     if (folder / "notebooks").is_dir():
         lab = f"make lab PROFILE={folder.name}"

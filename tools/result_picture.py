@@ -27,8 +27,9 @@ WIDTHS = (16, 34, 42, 42)  # characters of a line in each column
 
 
 def replies(engine, tokenizer):
-    endpoint = teacher.Teacher(engine.url, "model", engine=engine)
-    session = EndpointSession(endpoint, tokenizer, max_new_tokens=70, temperature=0)
+    session = EndpointSession(
+        teacher.Teacher(engine.url, "model", engine=engine), tokenizer, 70, temperature=0, guard=None
+    )
     said = []
     for question in QUESTIONS:
         session.clear()

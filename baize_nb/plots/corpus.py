@@ -4,7 +4,7 @@ from statistics import median
 
 from matplotlib.ticker import MaxNLocator
 
-from .style import ACCENT, bars, figure, legend_below, line
+from .style import ACCENT, bars, figure, line
 
 
 def counts(found: dict, title: str, x: str = "dialogues"):
@@ -16,18 +16,6 @@ def counts(found: dict, title: str, x: str = "dialogues"):
     ax.margins(x=0.08)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(title=title, xlabel=x)
-    return fig
-
-
-def hits(only: dict, shared: dict):
-    """Draw how many dialogues each rule objects to: {rule: dialogues} that no other rule met; that another met too."""
-    fig = counts({rule: only[rule] + shared[rule] for rule in only}, "What each rule finds")
-    fig.set_figheight(fig.get_figheight() + 0.3)
-    ax = fig.axes[0]
-    ax.containers[0].set_label("another rule objects too")
-    names = [rule.replace("_", " ") for rule in only]
-    ax.barh(names, list(only.values()), height=0.6, label="only this rule objects", **bars(0))
-    legend_below(fig, 2)
     return fig
 
 

@@ -35,6 +35,20 @@ def intervals(models: dict, titles: dict):
     return fig
 
 
+def calibration(groups: list):
+    """Draw how often a judge is right over how sure it is. groups : [(mean confidence, moderation.Rate)]."""
+    fig, ax = style.figure(4.2, 2.9)
+    ax.plot([0.5, 1], [0.5, 1], color=style.MIDDLE, linestyle="--", label="as often as it is sure")
+    ax.axhline(0.5, color=style.LIGHT, linewidth=0.8, label="a coin")
+    for sure, right in groups:
+        ax.plot([sure, sure], [right.low, right.high], color=style.MIDDLE, linewidth=2.5)
+        ax.plot(sure, right.hits / right.n, "D", color=style.ACCENT)
+    ax.set(xlim=(0.48, 1.02), ylim=(0, 1.04), xlabel="how sure the judge is", ylabel="how often it is right")
+    ax.set_title("Calibration")
+    ax.legend(loc="lower right")
+    return fig
+
+
 def against_length(longer: list, scores: list, intercept: float, slope: float, note: str):
     """Draw verdicts over the difference in length, and the fitted chance of a win, marked at no difference.
 

@@ -23,13 +23,12 @@ def topics(counts: dict):
 def lengths(words: dict):
     """Draw how long the seeds of each source are: a box holds the middle half. words : {source: [words]}."""
     fig, ax = style.figure(7, 0.6 + 0.5 * len(words))
-    look = {
-        "boxprops": {"facecolor": style.PALE, "edgecolor": style.DARK},
-        "medianprops": {"color": style.ACCENT, "linewidth": 2.5},
-        "flierprops": {"marker": ".", "markersize": 4, "markeredgecolor": style.MIDDLE},
-    }
-    names = list(words)
-    ax.boxplot(words.values(), orientation="horizontal", tick_labels=names, widths=0.55, patch_artist=True, **look)
+    box = {"facecolor": style.PALE}
+    middle = {"color": style.ACCENT, "linewidth": 2.5}
+    ax.boxplot(
+        words.values(), orientation="horizontal", widths=0.55, patch_artist=True, boxprops=box, medianprops=middle
+    )
+    ax.set_yticklabels(list(words))
     ax.invert_yaxis()
     ax.set(title="Length of the seeds", xlabel="words")
     ax.set_xlim(left=0)

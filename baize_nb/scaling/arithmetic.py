@@ -41,23 +41,17 @@ class Endpoint(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What `dialogues` take at one endpoint. hours : {limit: hours that it alone would take}. usd : rent included."""
+    """What `dialogues` take at one endpoint."""
 
     endpoint: str
     dialogues: int
     requests: float
     prompt_tokens: float
     completion_tokens: float
-    hours: dict
-    usd: float
-
-    @property
-    def limit(self) -> str:  # the one that takes longest
-        return max(self.hours, key=self.hours.get)
-
-    @property
-    def longest(self) -> float:  # hours until the last dialogue
-        return self.hours[self.limit]
+    usd: float  # rent included
+    hours: dict  # {limit: hours that it alone would take}
+    limit: str  # the one that takes longest
+    longest: float  # hours until the last dialogue
 
 
 def plan(dialogues: int, per: PerDialogue, endpoint: Endpoint) -> Plan:
@@ -74,10 +68,10 @@ def plan(dialogues: int, per: PerDialogue, endpoint: Endpoint) -> Plan:
         hours["tokens written"] = written / endpoint.written_per_second / 3600
     if endpoint.queued_tokens:
         hours["batch queue"] = math.ceil(read / endpoint.queued_tokens) * 24
-    hours = hours or {"none": 0.0}
-    rent = endpoint.dollars_per_hour * max(hours.values())
-    usd = (read * endpoint.price[0] + written * endpoint.price[1]) / 1e6 + rent
-    return Plan(endpoint.name, dialogues, requests, read, written, hours, usd)
+    limit = max(hours, key=hours.get, default="none")
+    longest = hours.get(limit, 0.0)
+    usd = (read * endpoint.price[0] + written * endpoint.price[1]) / 1e6 + endpoint.dollars_per_hour * longest
+    return Plan(endpoint.name, dialogues, requests, read, written, usd, hours, limit, longest)
 
 
 def table(plans) -> pd.DataFrame:
@@ -86,8 +80,7 @@ def table(plans) -> pd.DataFrame:
     rows = pd.DataFrame(plans).drop(columns="hours").rename(columns=names)
     numbers = ["dialogues", "requests", *names.values()]
     rows[numbers] = rows[numbers].map("{:,.0f}".format)
-    rows["time"] = [duration(p.longest) for p in plans]
-    rows["limit"] = [p.limit for p in plans]
+    rows.insert(6, "time", rows.pop("longest").map(duration))
     return rows.set_index(["dialogues", "endpoint"])
 
 

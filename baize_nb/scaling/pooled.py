@@ -1,8 +1,7 @@
-"""Statistics and cleaning of a corpus in many files as Ray Data: the functions of `corpus`, called on parts, with the
-results that one machine has. Between machines travel counts, sketches (256 bytes a dialogue) and likely copies."""
+"""Statistics and cleaning of a corpus in many files: the functions of `corpus`, called on parts by Ray Data, with the
+results that one machine has. Between machines travel sketches (256 bytes a dialogue) and likely copies."""
 
 import json
-import pickle
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -14,22 +13,6 @@ from ..common import CourseError
 
 PARTS = 16  # into which the bands are dealt: each has to fit into the memory of one worker
 _FILE = 1 << 32  # a dialogue's place is its file's number times this, plus its place in the file: one order for all
-
-
-def measure(paths, tokenizer=None) -> corpus.Measures:
-    """Return `corpus.measure` of many files as one corpus, in their order, but for `growth`, which stays empty.
-
-    paths : files that `corpus.stream` reads, on a disk that all machines see. The vocabulary's growth depends on which
-    words all files before had. Raises CourseError for a record that is no dialogue.
-    """
-
-    def count(row):
-        counted = corpus.measure([dialogue for _, dialogue in _dialogues(row)], tokenizer)
-        return {"file": row["file"], "measures": pickle.dumps(counted)}
-
-    with scaling.telling_faults():
-        rows = _files(paths).map(count, num_cpus=1).take_all()
-    return merge([pickle.loads(row["measures"]) for row in sorted(rows, key=lambda row: row["file"])])
 
 
 def merge(parts) -> corpus.Measures:

@@ -37,13 +37,8 @@ def cut(pool, folder, size: int) -> list[str]:
     for name in there:
         before = [seed.id for seed in seeds.read(seeds_path(folder, name))]
         if before != [seed.id for seed in parts.get(name, ())]:
-            raise CourseError(
-                f"{common.show(folder)} already holds shards of other seeds, or of another size. "
-                "Name another folder, or give the seeds and the size it was begun with."
-            )
-    for name in parts:
-        if name in there:
-            continue
+            raise CourseError(f"{common.show(folder)} has shards of other seeds, or of another size. Name another.")
+    for name in [name for name in parts if name not in there]:
         with common.atomic_write(seeds_path(folder, name)) as temporary:
             parquet.write_table(pa.Table.from_pylist([asdict(seed) for seed in parts[name]]), temporary)
     return list(parts)
@@ -98,9 +93,7 @@ def generate(
 ) -> dict[str, int]:
     """Make the dialogues of all shards that are left, on the cluster that this process is connected to.
 
-    Returns {"shards": made now, "kept": from before, "dialogues": in the shards made now, "failed": seeds that gave
-    none, "requests": for them, in earlier runs too}.
-
+    Returns {"shards": made now, "kept": from before, "dialogues": in those made now, "failed": seeds without one}.
     folder      : with shards from `cut`, on a disk that all machines of the cluster see.
     budget      : a Budget for each shard: workers share none.
     limits      : a Limits for the endpoint as a whole; each worker keeps to its share.
@@ -115,10 +108,7 @@ def generate(
     if not path.exists():
         common.write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
-        raise CourseError(
-            f"{common.show(path)} says that this job was begun with other settings. Name another folder for the new "
-            "ones; two kinds of dialogues are never mixed."
-        )
+        raise CourseError(f"{common.show(path)}: this job was begun with other settings. Name another folder.")
     processes = max(1, int(ray.cluster_resources()["CPU"]))
     # Workers don't talk to each other, and together must keep to the endpoint's limits.
     for name in ("requests_per_minute", "tokens_per_minute"):
@@ -135,23 +125,19 @@ def generate(
         try:
             pool = seeds.read(seeds_path(folder, row["shard"]))
             made = selfchat.collect(pool, address, work / "corpus.jsonl", strategy, progress=False, **options)
-            return row | {"problem": asyncio.run(made).stopped}
+            return row | {"seeds": len(pool), "problem": asyncio.run(made).stopped}
         except CourseError as error:
-            return row | {"problem": str(error)}
+            return row | {"seeds": 0, "problem": str(error)}
 
     def write(row):
         """Stage 2: a finished journal becomes the shard's parquet file, whole, in the order of its seeds."""
-        if row["problem"]:
-            return row | {"dialogues": 0, "failed": 0, "requests": 0}
-        journal = work_path(folder, row["shard"]) / "corpus.jsonl"
-        order = {seed.id: place for place, seed in enumerate(seeds.read(seeds_path(folder, row["shard"])))}
-        made = sorted(corpus.read(journal), key=lambda d: order[d.id])
-        failures = list(common.read_jsonl(selfchat.failures_path(journal)))
-        usages = [d.usage for d in made] + [failure["usage"] for failure in failures]
-        corpus.write_parquet(made, result_path(folder, row["shard"]))
-        failed = {failure["id"] for failure in failures} - {d.id for d in made}
-        requests = sum(usage.get("requests", 0) for usage in usages)
-        return row | {"dialogues": len(made), "failed": len(failed), "requests": requests}
+        made = []
+        if not row["problem"]:
+            order = [seed.id for seed in seeds.read(seeds_path(folder, row["shard"]))]
+            made = corpus.read(work_path(folder, row["shard"]) / "corpus.jsonl")
+            made.sort(key=lambda dialogue: order.index(dialogue.id))
+            corpus.write_parquet(made, result_path(folder, row["shard"]))
+        return row | {"dialogues": len(made), "failed": row["seeds"] - len(made)}
 
     todo, rows = left(folder), []
     if todo:  # a block per shard, so that each can fail and be retried by itself
@@ -162,7 +148,7 @@ def generate(
     if stopped:
         raise CourseError(
             f"{len(stopped)} of {len(rows)} shards are not finished; {stopped[0][0]}: {stopped[0][1]} "
-            "The other shards are done. Run this again when it is mended: it goes on from here."
+            "The other shards are done. Run this again when it is fixed: it goes on from here."
         )
-    sums = {name: sum(row[name] for row in rows) for name in ("dialogues", "failed", "requests")}
+    sums = {name: sum(row[name] for row in rows) for name in ("dialogues", "failed")}
     return {"shards": len(rows), "kept": len(names(folder)) - len(todo), **sums}
