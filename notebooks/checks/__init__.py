@@ -32,7 +32,10 @@ def same(got, right):
         return isinstance(got, Real) and math.isclose(got, right, abs_tol=1e-6)
     if hasattr(right, "allclose"):
         return type(got) is type(right) and got.shape == right.shape and right.allclose(got, atol=1e-4)
-    return not isinstance(got, bool) and got == right
+    try:
+        return not isinstance(got, bool) and bool(got == right)
+    except Exception:  # an array compared with a list
+        return False
 
 
 def expect(got, right, given, hint, known=()):
