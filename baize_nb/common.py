@@ -194,14 +194,9 @@ def atomic_folder(path, what, then):
 
 
 def write_text(path, text):
-    """Write `text` to `path` as UTF-8; return the path."""
-    return write_pieces(path, [text])
-
-
-def write_pieces(path, pieces):
-    """Write an iterable of str to `path` as UTF-8; return the path."""
+    """Write `text`, a str or an iterable of str, to `path` as UTF-8; return the path."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(pieces)
+        file.writelines([text] if isinstance(text, str) else text)
     return Path(path)
 
 
@@ -289,7 +284,7 @@ class Journal:
         """Put these records in place of all that is in the file, whole or not at all."""
         self._file.close()
         try:
-            write_pieces(self.path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+            write_text(self.path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         finally:
             self._file = self.path.open("ab", buffering=0)
 

@@ -109,7 +109,7 @@ async def score(candidates, path, judge: Teacher | None = None, budget=None) -> 
         about = [{"score": total(found), "by": "rules", "points": found} for found in points]
         settings = {"scorer": "rules", "points": POINTS}
     records = [{"id": c.id, **told} for c, told in zip(candidates, about, strict=True)]
-    common.write_pieces(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    common.write_text(path, (json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     sources = [file for file in [path.with_name("candidates.jsonl")] if file.is_file()]
     common.write_manifest(path, MADE_BY, sources=sources, settings=settings, counts={"candidates": len(records)})
     return records

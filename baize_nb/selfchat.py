@@ -270,7 +270,7 @@ def _bound(strategy, seed, settings):
     return 2 * settings.max_turns - 1, read, written
 
 
-LONGEST_SEED = 20_000  # characters; more is no question, and its price would be a surprise
+LONGEST_SEED = 20_000  # characters; the worst case of one that is longer could spend a budget alone
 
 
 @dataclass

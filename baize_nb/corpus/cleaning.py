@@ -420,7 +420,7 @@ def write_removed(removed: Iterable[Removed], path) -> Path:
     for dialogue, rule, why in removed:
         line = dialogue.to_record() | {"removed_by": rule, "why": why}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    return common.write_pieces(path, lines)
+    return common.write_text(path, lines)
 
 
 def findings(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES + SUSPICIONS) -> dict[str, dict[str, str]]:

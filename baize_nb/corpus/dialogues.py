@@ -99,7 +99,7 @@ def read(path) -> list[Dialogue]:
 
 def write(dialogues: Iterable[Dialogue], path) -> Path:
     """Write a corpus as dialogues come, one a line, whole or not at all; return its path."""
-    return common.write_pieces(path, (d.to_json() + "\n" for d in dialogues))
+    return common.write_text(path, (d.to_json() + "\n" for d in dialogues))
 
 
 def write_sharegpt(dialogues: Iterable[Dialogue], path) -> Path:
