@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -83,37 +82,19 @@ class Lab:
         """Wait until it answers."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
-            with contextlib.suppress(OSError):
-                return self.ask("GET", "/api/status")
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/api?token={self.token}"):
+                return
             time.sleep(0.2)
         raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-2000:]}")
 
-    def ask(self, method, path):
-        """What the server's API answers, from JSON."""
-        headers = {"Authorization": f"token {self.token}"}
-        request = urllib.request.Request(self.address + path, method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.loads(reply.read() or "null")
-
-    def end_kernels(self):
-        """Shut every kernel down by the API, so that each can end what it started itself; kill what is left then.
-
-        A kernel's child that outlives it would belong to nobody afterwards, so the family is counted beforehand.
-        """
-        family = psutil.Process(self._process.pid).children(recursive=True)
-        for kernel in self.ask("GET", "/api/kernels"):
-            with contextlib.suppress(urllib.error.HTTPError):
-                self.ask("DELETE", f"/api/kernels/{kernel['id']}")
-        for left in psutil.wait_procs(family, timeout=15)[1]:
+    def close(self):
+        """End the server, which ends its kernels, which end what they started; kill what is left then."""
+        server = psutil.Process(self._process.pid)
+        family = [server, *server.children(recursive=True)]
+        self._process.terminate()
+        for left in psutil.wait_procs(family, timeout=20)[1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 left.kill()
-
-    def close(self):
-        """End the kernels, then the server, whatever state they are in."""
-        with contextlib.suppress(OSError, psutil.NoSuchProcess):
-            self.end_kernels()
-        self._process.kill()
-        self._process.wait()
 
 
 class Page:
@@ -164,25 +145,17 @@ class Page:
 
 
 @contextlib.contextmanager
-def laboratory(work):
-    """A `Lab` in folder `work`."""
+def page(work, width=1280, height=900):
+    """A `Page` in a browser and with a JupyterLab of its own, in folder `work`."""
+    from playwright.sync_api import sync_playwright
+
     lab = Lab(work)
     try:
         lab.ready()
-        yield lab
-    finally:
-        lab.close()
-
-
-@contextlib.contextmanager
-def page(lab, width=1280, height=900):
-    """A `Page` in a browser of its own."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable(), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
             permissions = ["clipboard-read", "clipboard-write"]
             yield Page(browser.new_page(viewport={"width": width, "height": height}, permissions=permissions), lab)
-        finally:
             browser.close()
+    finally:
+        lab.close()

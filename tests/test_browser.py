@@ -29,7 +29,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """One JupyterLab and one browser for all tests here."""
-    with lab.laboratory(tmp_path_factory.mktemp("lab")) as laboratory, lab.page(laboratory) as page:
+    with lab.page(tmp_path_factory.mktemp("lab")) as page:
         yield page
 
 
@@ -39,7 +39,6 @@ def test_every_notebook_runs_without_an_error(page, name):
     page.picture(name.removesuffix(".ipynb"))
     if name.startswith("03"):
         _use_the_keys(page)
-    page.lab.end_kernels()
 
 
 CHAT = """
