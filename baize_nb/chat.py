@@ -6,7 +6,6 @@ other's (`release` sees that); the limit on tokens; a person; an endpoint's filt
 
 import asyncio
 import contextlib
-import functools
 import json
 import queue
 import re
@@ -15,6 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -93,9 +93,10 @@ class Conversation:
     context: int = 2048  # tokens of prompt and reply together
     guard: str | None = None  # the text before the first turn; None is transcript.PREAMBLE, the one of training
 
-    tokenizer = None  # without one: a chat model of any kind, in its own format
+    tokenizer = None  # without one: a chat model of any kind behind an endpoint
+    own_format = False  # whether the tokenizer's chat template is used in place of the Baize format
     closes = True  # whether the stop token ends an answer in the prompt
-    stops = STOPS
+    stops = STOPS  # none for a model of another format: to it a marker is a word like any other
     _about = MappingProxyType({})
 
     def __post_init__(self):
@@ -186,20 +187,31 @@ class Conversation:
         return (1_000_003 * self.seed + self._drawn) % 2**31
 
     def _escaped(self, messages):
-        """`[|AI|]` → `[ |AI|]`, however it is written. In the prompt only: the conversation keeps what was typed."""
-        return [{"role": m["role"], "content": _TYPED_MARKER.sub("[ ", m["content"])} for m in messages]
+        """`[|AI|]` → `[ |AI|]`, `<|im_end|>` → `< |im_end|>`, in the prompt only: the talk keeps what was typed."""
+        escape = partial(_TYPED_MARKER.sub, "[ ") if self.stops else partial(transcript.escape, markers=False)
+        return [{"role": m["role"], "content": escape(m["content"])} for m in messages]
+
+    def _guarded(self, messages):  # the guard as a system message
+        return [{"role": "system", "content": self._preamble.strip()}] * bool(self._preamble) + messages
 
     def _ids(self, messages):
         """Token ids of messages as training showed them, up to the model's next word, or to a reply's end.
 
-        Special tokens in the text are cut into their letters.
+        In the Baize format special tokens in the text are cut into their letters.
         """
+        if self.own_format:
+            return self.tokenizer(self._own_text(messages), add_special_tokens=False).input_ids
         if messages[-1]["role"] == "assistant":
             reply = encode_text(" " + messages[-1]["content"], self.tokenizer)
             return self._ids(messages[:-1]) + reply + [self.tokenizer.eos_token_id] * self.closes
         if self.closes:
             return encode_prompt(messages, self.tokenizer, self._preamble)
         return encode_text(transcript.prompt(messages, "", self._preamble), self.tokenizer, special=True)
+
+    def _own_text(self, messages):
+        unanswered = messages[-1]["role"] == "user"
+        told = self._guarded(messages)
+        return self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=unanswered)
 
     def _length(self, messages):
         if self.tokenizer:
@@ -300,13 +312,17 @@ class ChatSession(Conversation):
 
     model, tokenizer : from models.load; adapter: False talks to the base model under a LoRA adapter.
     context          : None takes all that the model can read. settings : those of `Conversation`.
+    own_format       : True for a model that was not tuned here: it is asked by the chat template of its tokenizer.
     closes           : False only for the released Baize models, whose training closed no answer with the stop token.
     """
 
-    def __init__(self, model, tokenizer, *, adapter: bool = True, context: int | None = None, closes=True, **settings):
+    def __init__(
+        self, model, tokenizer, *, adapter=True, context: int | None = None, own_format=False, closes=True, **settings
+    ):
         from .decoding import CachedModel  # torch, which a chat with an endpoint does without
 
-        self.tokenizer, self.closes = tokenizer, closes
+        self.tokenizer, self.own_format, self.closes = tokenizer, own_format, closes
+        self.stops = () if own_format else STOPS
         self._model = CachedModel(model, adapter, lambda: self._stopping.is_set())
         name = tokenizer.name_or_path.replace("\\", "/").split("/")[-1]
         self._about = {"model": name, "adapter": self._model.adapter}
@@ -319,8 +335,8 @@ class ChatSession(Conversation):
 
     def prompt(self, text: str) -> str:
         """Return what the model will read before it answers `text`: preamble, turns that fit, an open AI turn."""
-        stop = self.tokenizer.eos_token if self.closes else ""
-        return transcript.prompt(self._window(self.messages, text), stop, self._preamble)
+        messages, stop = self._window(self.messages, text), self.tokenizer.eos_token if self.closes else ""
+        return self._own_text(messages) if self.own_format else transcript.prompt(messages, stop, self._preamble)
 
     def _write(self, messages):
         import torch
@@ -356,9 +372,9 @@ class EndpointSession(Conversation):
     settings  : those of `Conversation`. llama.cpp's repetition penalty counts the last 64 tokens, the prompt's too.
     """
 
-    def __init__(self, teacher, tokenizer=None, **settings):
-        self.teacher, self.tokenizer = teacher, tokenizer
-        self.stops = STOPS if tokenizer else ()  # to another model a marker is a word like any other
+    def __init__(self, teacher, tokenizer=None, own_format=False, **settings):
+        self.teacher, self.tokenizer, self.own_format = teacher, tokenizer, own_format
+        self.stops = STOPS if tokenizer and not own_format else ()
         self._about = {"model": teacher.model}
         super().__init__(**settings)
 
@@ -374,15 +390,10 @@ class EndpointSession(Conversation):
         }
         extra = {} if self.repetition_penalty == 1 else {"repeat_penalty": self.repetition_penalty}
         if not self.tokenizer:
-            guard = [{"role": "system", "content": self._preamble.strip()}] if self._preamble else []
-            return "chat", {**self.teacher.sampling, **body, "messages": guard + messages, "extra_body": extra}
+            body["messages"] = self._guarded(messages)
+            return "chat", {**self.teacher.sampling, **body, "extra_body": extra}
         extra |= {"cache_prompt": True, "grammar": _SOME_WORD, "top_k": 0, "min_p": 0}  # top_p alone, as in ChatSession
         return "text", {**body, "prompt": self._ids(messages), "extra_body": extra}
-
-    def _escaped(self, messages):
-        if self.tokenizer:
-            return super()._escaped(messages)
-        return [{"role": m["role"], "content": transcript.escape(m["content"], markers=False)} for m in messages]
 
     def _write(self, messages):
         kind, body = self.request(messages)
@@ -420,7 +431,7 @@ class EndpointSession(Conversation):
             yield FILTERED if end == "content_filter" else None, 0
 
 
-@functools.cache
+@cache
 def _background_loop():
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

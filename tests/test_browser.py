@@ -159,7 +159,7 @@ def _stop_and_regenerate(chat):
         chat.button("Stop").dispatch_event("click")  # it may have become grey meanwhile
         if "stopped" in chat.done():
             break
-    assert "stopped" in chat.status.inner_text() and chat.box.locator(".bz-note").inner_text() == "stopped"
+    assert "stopped" in chat.status.inner_text() and chat.box.locator(".bz-note").last.inner_text() == "stopped"
     assert (chat.questions.all_inner_texts(), chat.replies.count()) == (asked, replies)
     for name, value in (("Temperature", "0"), ("Max tokens", "24")):
         chat.box.get_by_label(name).fill(value)

@@ -27,9 +27,8 @@ WIDTHS = (16, 34, 42, 42)  # characters of a line in each column
 
 
 def replies(engine, tokenizer):
-    session = EndpointSession(
-        teacher.Teacher(engine.url, "model", engine=engine), tokenizer, 70, temperature=0, guard=None
-    )
+    endpoint = teacher.Teacher(engine.url, "model", engine=engine)
+    session = EndpointSession(endpoint, tokenizer, max_new_tokens=70, temperature=0)
     said = []
     for question in QUESTIONS:
         session.clear()
