@@ -64,7 +64,6 @@ def test_the_slowest_limit_decides_rent_is_paid_until_the_end_and_figures_mark_i
     [ax] = figures.limits([plan for plan in plans if plan.dialogues == 100]).axes
     assert [text.get_text().strip() for text in ax.texts] == ["3.3 h  ← decides", "0.7 h", "24.0 h  ← decides"]
     assert arithmetic.space(115_000, PER)["JSON lines, on disk"] == 115e6
-    assert plots.png(figures.space({"a": [(1, 2.0), (10, 20.0)]}, {"16 GB": 16e9}))
 
 
 # Shards

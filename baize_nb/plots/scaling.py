@@ -6,16 +6,19 @@ from . import style
 def cost(plans: list):
     """Draw hours and dollars of each endpoint over the number of dialogues, of `Plan`s in rising order."""
     fig, (left, right) = style.figure(7.6, 3.6, columns=2)
-    hours, dollars = {}, {}
-    for plan in plans:
-        name = plan.endpoint if plan.usd else f"{plan.endpoint} (no dollars)"
-        hours.setdefault(name, []).append((plan.dialogues, plan.longest))
-        dollars.setdefault(name, []).append((plan.dialogues, plan.usd or None))
-    _rising(left, hours, {"an hour": 1, "a day": 24, "a month": 730, "a year": 8760})
+    for number, name in enumerate(dict.fromkeys(plan.endpoint for plan in plans)):
+        found = [plan for plan in plans if plan.endpoint == name]
+        sizes, paid = [plan.dialogues for plan in found], bool(found[0].usd)
+        label = name if paid else f"{name} (no dollars)"
+        left.plot(sizes, [plan.longest for plan in found], label=label, **style.line(number))
+        if paid:
+            right.plot(sizes, [plan.usd for plan in found], **style.line(number))
+    for name, hours in {"an hour": 1, "a day": 24, "a month": 730, "a year": 8760}.items():
+        left.axhline(hours, color=style.LIGHT, linewidth=0.8, zorder=0)
+        left.text(0.01, hours, name, fontsize=8, color=style.MIDDLE, transform=left.get_yaxis_transform())
+    left.set(title="Time", xscale="log", yscale="log", xlabel="dialogues", ylabel="hours")
+    right.set(title="Price", xscale="log", yscale="log", xlabel="dialogues", ylabel="dollars")
     style.legend_below(fig, 2)
-    _rising(right, dollars, {})
-    left.set(title="Time", ylabel="hours")
-    right.set(title="Price", ylabel="dollars")
     return fig
 
 
@@ -38,22 +41,3 @@ def limits(plans: list):
     ax.set_title(f"{plans[0].dialogues:,} dialogues, limit by limit")
     ax.set_xlabel("hours, if there were no other limit (log scale)")
     return fig
-
-
-def space(sizes: dict, marks: dict):
-    """Draw sizes : {what: [(dialogues, bytes)]}, a line each, and marks : {name: bytes} across."""
-    fig, ax = style.figure(7, 3.6)
-    _rising(ax, sizes, marks)
-    ax.set(title="Room", ylabel="bytes")
-    style.legend_below(fig, 3)
-    return fig
-
-
-def _rising(ax, lines, marks):
-    """Lines on two logarithmic axes, and thin ones across, with their names at the left edge."""
-    for number, (name, points) in enumerate(lines.items()):
-        ax.plot(*zip(*points, strict=True), label=name, **style.line(number))
-    for name, value in marks.items():
-        ax.axhline(value, color=style.LIGHT, linewidth=0.8, zorder=0)
-        ax.text(0.01, value, name, fontsize=8, color=style.MIDDLE, va="bottom", transform=ax.get_yaxis_transform())
-    ax.set(xscale="log", yscale="log", xlabel="dialogues")
