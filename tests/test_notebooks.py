@@ -74,19 +74,13 @@ class TestCommitted:
             == nbformat.writes(run_notebooks.canonical(run_notebooks.read(path))) + "\n"
         )
 
-    def test_is_executed_without_errors_or_warnings(self, path):
-        cells = [c for c in run_notebooks.read(path).cells if c.cell_type == "code"]
-        outputs = [o for c in cells for o in c.outputs]
+    def test_is_executed_without_errors_or_warnings_and_shows_nobodys_paths(self, path):
+        outputs = [o for c in run_notebooks.read(path).cells for o in c.get("outputs", [])]
         assert outputs, "nothing in it was run"
         assert not [o.evalue for o in outputs if o.output_type == "error"]
         assert not [o.text for o in outputs if o.get("name") == "stderr"]
-
-    def test_shows_nobodys_paths(self, path):
-        texts = []
-        for cell in run_notebooks.read(path).cells:
-            for output in cell.get("outputs", []):
-                texts.append(output.get("text", ""))
-                texts += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+        texts = [o.get("text", "") for o in outputs]
+        texts += [v for o in outputs for k, v in o.get("data", {}).items() if k.startswith("text/")]
         # A picture inside HTML is base64, in which anything may occur.
         plain = re.sub(r"base64,[A-Za-z0-9+/=\s]+", "", "\n".join(texts))
         assert not SOMEBODYS_PATH.search(plain) and str(Path.home()) not in plain

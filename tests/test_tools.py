@@ -17,7 +17,6 @@ import slides
 import talk
 import torch_build
 import wheelhouse
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,26 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)|<link\b[^>]*\bhref="([^"]+)|url\(["']?([^)"']+)"""
 )
-
-
-def test_headings_begin_slides_and_long_stretches_get_screens_of_their_own():
-    cells = [
-        new_code_cell("# Set-up: on Colab"),
-        new_markdown_cell("Before.\n\n## One\n\n```\n# no heading\n```\n\n### Below\n\n[x](01_seeds.ipynb)"),
-        new_code_cell("1"),
-        new_code_cell("2"),
-        new_markdown_cell("[More](solutions/01.py), [web](https://x.org/a)."),
-    ]
-    made = slides.into_slides(new_notebook(cells=cells)).cells
-    assert [(cell.metadata["slideshow"]["slide_type"], cell.source) for cell in made] == [
-        ("subslide", "Before."),
-        ("slide", "## One\n\n```\n# no heading\n```"),
-        ("subslide", "### Below\n\n[x](01_seeds.slides.html)"),
-        ("-", "1"),
-        ("subslide", "2"),
-        ("subslide", "[More](../notebooks/solutions/01.py), [web](https://x.org/a)."),
-    ]
-    assert all("slideshow" not in cell.metadata for cell in cells), "the notebook itself is left alone"
 
 
 @pytest.mark.parametrize("name", ["00_start_here", "04_lora_finetuning"])  # links to all the others; formulas
