@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-FOREIGN = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL", "MPLBACKEND")
+FOREIGN = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
+FOREIGN += ("BAIZE_TEACHER", "BAIZE_BASE", "MPLBACKEND")
 FOLDERS = {}  # {group of notebooks: its folder of runs}
 
 

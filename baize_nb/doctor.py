@@ -59,7 +59,7 @@ class Finding(NamedTuple):
 def settings() -> None:
     """Print the profile, the teacher and the folder in use: all that the environment decides."""
     profile, folder = profiles.current(), common.runs()
-    print(f"Profile:   {profile.name} ({profile.seeds:,} dialogues, base model {profile.base})")
+    print(f"Profile:   {profile.name} ({profile.seeds:,} dialogues, base model {models.base_name(profile.base)})")
     print(f"Teacher:   {teacher.choice()[1]}")
     # A folder that somebody named is shown whole: a slip in it is seen before anything is written there.
     print(f"Artifacts: {folder.absolute() if os.environ.get('BAIZE_RUNS') else common.show(folder)}")
@@ -212,9 +212,9 @@ def proxy() -> Finding:
 
 
 def endpoint(ask: bool = False) -> Finding | None:
-    """Look whether the teacher's endpoint takes the key and has the model. None for the embedded teacher."""
+    """Look whether the teacher's endpoint takes the key and has the model. None for a teacher on this machine."""
     kind, sentence = teacher.choice()
-    if kind == "embedded":
+    if kind in ("embedded", "file"):
         return None
     import openai
 

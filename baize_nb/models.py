@@ -200,6 +200,11 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
 
     source, arguments = embedded() if base == "embedded" else base, dtype_arguments(dtype)
     name = common.show(base) if Path(base).is_dir() else repr(base)
+    if adapter is not None and Path(adapter) == common.DATA / "adapter" and base != "embedded":
+        raise CourseError(
+            f"The shipped adapter belongs to {NAME}, and there is none for your base model {name} yet. "
+            "Run notebook 04 first: it trains one."
+        )
     with memory_errors("take a smaller base model or a smaller dtype"):
         try:
             tokenizer = load_tokenizer(base)

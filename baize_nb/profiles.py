@@ -3,6 +3,7 @@
 `ci` and `laptop` are run by this repository's tests; `colab` and `paper-*` need a GPU and were never run here.
 """
 
+import os
 from dataclasses import asdict, dataclass, replace
 
 from .common import CourseError, profile_name
@@ -136,5 +137,6 @@ def get(name: str) -> Profile:
 
 
 def current() -> Profile:
-    """Get the profile that `BAIZE_PROFILE` names."""
-    return get(profile_name())
+    """Get the profile that `BAIZE_PROFILE` names, with the base model that `BAIZE_BASE` names, if it does."""
+    profile = get(profile_name())
+    return replace(profile, base=os.environ.get("BAIZE_BASE", "").strip() or profile.base)

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import weakref
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import models
 from .common import CourseError
@@ -184,12 +185,19 @@ def embedded(slots: int = 16) -> Teacher:
     return Teacher(engine.url, models.NAME, open_header=True, sampling=dict(EMBEDDED_SAMPLING), engine=engine)
 
 
+def _setting(name):
+    return os.environ.get(name, "").strip()
+
+
 def choice() -> tuple[str, str]:
     """Return (kind, sentence): which teacher the environment asks for, without starting it."""
-    model = os.environ.get("BAIZE_TEACHER_MODEL", "").strip()
-    if url := os.environ.get("BAIZE_TEACHER_URL", "").strip():
+    model, local = _setting("BAIZE_TEACHER_MODEL"), _setting("BAIZE_TEACHER")
+    if url := _setting("BAIZE_TEACHER_URL"):
         return "url", f"{model or 'the first model'} at {url} (BAIZE_TEACHER_URL)"
-    if os.environ.get("OPENAI_API_KEY", "").strip():
+    if local not in ("", "embedded"):
+        name = local.replace("\\", "/").split("/")[-1]
+        return "file", f"{name} (BAIZE_TEACHER): runs on this machine, no key, no cost"
+    if _setting("OPENAI_API_KEY") and not local:
         return "openai", f"{model or OPENAI_MODEL} at api.openai.com (OPENAI_API_KEY is set: requests cost money)"
     return "embedded", f"{models.NAME}, embedded: runs on this machine, no key, no cost"
 
@@ -197,18 +205,42 @@ def choice() -> tuple[str, str]:
 def from_env(slots: int = 16) -> Teacher:
     """Return the teacher that the environment asks for, and print which.
 
-    In this order: BAIZE_TEACHER_URL, OPENAI_API_KEY, the embedded one. BAIZE_TEACHER_MODEL names the model; at an
-    address it is the first in the list by default.
+    In this order: BAIZE_TEACHER_URL, BAIZE_TEACHER (a GGUF file, or "embedded"), OPENAI_API_KEY, the embedded one.
+    BAIZE_TEACHER_MODEL names the model; at an address it is the first in the list by default.
     Use it as a context manager, or call `close()`. Raises CourseError: endpoint down, wrong key, unknown model.
     """
     kind, sentence = choice()
     print(f"Teacher: {sentence}")
-    model = os.environ.get("BAIZE_TEACHER_MODEL", "").strip()
+    model = _setting("BAIZE_TEACHER_MODEL")
     if kind == "url":
-        return Teacher(os.environ["BAIZE_TEACHER_URL"].strip().rstrip("/"), model, _key()).check()
+        return Teacher(_setting("BAIZE_TEACHER_URL").rstrip("/"), model, _key()).check()
+    if kind == "file":
+        path = _gguf(_setting("BAIZE_TEACHER"))
+        engine = Engine(path, path.stem, slots=slots)
+        return Teacher(engine.url, path.stem, engine=engine)
     if kind == "openai":
         return openai(model or OPENAI_MODEL).check()
     return embedded(slots)
+
+
+def _gguf(source):
+    """Path of a GGUF file; one at the hub, "hub:owner/name/file.gguf", is fetched."""
+    if source.startswith("hub:") and source.count("/") >= 2:
+        from huggingface_hub import hf_hub_download
+
+        owner, name, file = source.removeprefix("hub:").split("/", 2)
+        try:
+            return Path(hf_hub_download(f"{owner}/{name}", file))
+        except Exception as error:  # the hub has errors of its own
+            fault = str(error).strip().split("\n")[0]
+            raise CourseError(f"Could not fetch {source}: {fault} Check its name and the network.") from error
+    path = Path(source).expanduser()
+    if path.suffix != ".gguf" or not path.is_file():
+        raise CourseError(
+            f"BAIZE_TEACHER is {source!r}, and that is no GGUF file. Name one, or hub:owner/name/file.gguf. A model in "
+            "transformers form needs a server: start `transformers serve` or vLLM, and set BAIZE_TEACHER_URL."
+        )
+    return path
 
 
 # ---- the embedded engine: llama.cpp as a child process ----

@@ -5,8 +5,9 @@ import zipfile
 import pytest
 import torch
 
-from baize_nb import common, models
+from baize_nb import common, models, profiles
 from baize_nb.common import CourseError
+from baize_nb.finetune import training
 
 REAL = models.cache() / models.GGUF
 
@@ -74,6 +75,16 @@ def test_what_cannot_be_loaded_says_what_to_do(tmp_path):
             models.load(**arguments)
     with pytest.raises(CourseError, match=r"Out of memory: halve it, or close other"), models.memory_errors("halve it"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_another_base_model_is_a_setting_and_gets_no_adapter_of_another_one(small_base, monkeypatch):
+    monkeypatch.setenv("BAIZE_BASE", small_base)
+    base = profiles.current().base
+    assert base == small_base and small_base not in models.base_name(base)
+    recipe = training.recipe([], [], base, profiles.current())
+    assert recipe["base"] == models.base_name(base)
+    with pytest.raises(CourseError, match=r"shipped adapter belongs to SmolLM2.*Run notebook 04"):
+        models.load(base, adapter=common.DATA / "adapter")
 
 
 def test_packed_weights_need_an_extra_and_lie_on_the_gpu_of_each_process(monkeypatch):

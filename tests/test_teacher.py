@@ -95,6 +95,21 @@ def test_from_env_prefers_url_then_key_then_embedded(embedded, monkeypatch, caps
     assert answers(embedded.base_url), "closing a teacher at an address must not end somebody else's server"
 
 
+def test_a_gguf_file_is_a_teacher_and_its_path_is_nowhere_shown(tmp_path, monkeypatch, capsys):
+    (tmp_path / "another.gguf").symlink_to(models.gguf())
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
+    monkeypatch.setenv("BAIZE_TEACHER", "embedded")
+    assert teacher.choice()[0] == "embedded"
+    monkeypatch.setenv("BAIZE_TEACHER", str(tmp_path / "another.gguf"))
+    with teacher.from_env(slots=1) as model:
+        assert model.models() == [model.model] == ["another"] and price_of(model) == (0.0, 0.0)
+    assert "Teacher: another.gguf" in capsys.readouterr().out
+    assert str(tmp_path) not in f"{model} {teacher.choice()}"
+    monkeypatch.setenv("BAIZE_TEACHER", str(tmp_path))
+    with pytest.raises(CourseError, match=r"no GGUF file.*transformers serve.*BAIZE_TEACHER_URL"):
+        teacher.from_env()
+
+
 def test_a_key_is_asked_for_and_never_shown(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CourseError, match="OPENAI_API_KEY is not set"):

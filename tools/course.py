@@ -42,7 +42,7 @@ WRITES = {
     "08_scaling_out": ("scaling",),
 }
 LEAVES_THE_TEACHER_ALONE = ("01_seed_sampling", "03_corpus_inspection", "04_lora_finetuning")
-TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL")
+TEACHER_SETTINGS = ("BAIZE_TEACHER_URL", "BAIZE_TEACHER_MODEL", "BAIZE_TEACHER")
 # A cell that hangs must end some day; a slow laptop must not be cut off. GPU profiles may train for days: no bound.
 CELL_SECONDS = {"ci": 30 * 60, "laptop": 6 * 3600}
 AGAIN = "run the same command again: it goes on from there."
@@ -143,6 +143,7 @@ def fingerprint(path: Path) -> str:
     read += [file for folder in read for file in sorted(folder.rglob("*"))]  # of an adapter
     for file in [path, *sorted(code), *filter(Path.is_file, read)]:
         digest.update(f"{file.name} {common.sha256(file)}\n".encode())
+    digest.update(os.environ.get("BAIZE_BASE", "").encode())
     if path.stem not in LEAVES_THE_TEACHER_ALONE:
         settings = [os.environ.get(name, "") for name in TEACHER_SETTINGS]
         digest.update(json.dumps([*settings, bool(os.environ.get("OPENAI_API_KEY"))]).encode())

@@ -265,6 +265,7 @@ def recipe(train: Sequence, heldout: Sequence, base: str, profile: profiles.Prof
     settings = {name: getattr(profile, name) for name in KNOBS}
     if profile.loss_on != "assistant":  # named only then: adapters from before this setting existed stay valid
         settings["loss_on"] = profile.loss_on
+    base = Path(base).name if Path(base).is_dir() else base  # nobody's paths
     return json.loads(json.dumps({"base": base, "settings": settings, "data": data}))  # as a file gives it back
 
 
