@@ -35,10 +35,7 @@ def cache() -> Path:
 
 
 def gguf() -> Path:
-    """Return the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time.
-
-    Raises CourseError where it can't be fetched; a damaged copy is fetched anew.
-    """
+    """Return the embedded GGUF file. Fetched once into the user's cache (93 MB), its SHA-256 checked each time."""
     from filelock import FileLock
 
     path = cache() / GGUF

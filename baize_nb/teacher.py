@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import weakref
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,15 +31,15 @@ _NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|moderation|rerank|image|audio|o
 # What an endpoint may call a parameter that it refuses.
 _CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
-# Small models fall into loops at low temperature; a light frequency penalty keeps them out.
+# Small models fall into loops; a light frequency penalty keeps them out.
 EMBEDDED_SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.4}
 # The paper samples its chat model at temperature 1, top-p 0.95 (arXiv 2304.01196).
 SAMPLING = {"temperature": 1.0, "top_p": 0.95}
 
 
 @dataclass
-class Teacher:
-    """An endpoint and a model on it."""
+class Teacher(AbstractContextManager):
+    """An endpoint and a model on it; as a context manager it is closed at the end."""
 
     base_url: str  # up to and with /v1
     model: str
@@ -57,10 +58,7 @@ class Teacher:
             self.thinks, self.renamed = True, {"max_tokens": "max_completion_tokens"}
 
     def client(self, blocking=False, **options):
-        """Return an `openai.AsyncOpenAI` client for this endpoint, or a blocking `openai.OpenAI` one.
-
-        Retries and time-outs are the client's own. Raises CourseError where a proxy is set that can't be used.
-        """
+        """Return an `openai.AsyncOpenAI` client for this endpoint, or a blocking `openai.OpenAI` one."""
         import openai  # here: the set-up cell of a notebook should not wait for it
 
         kind, http = openai.AsyncOpenAI, openai.DefaultAsyncHttpxClient
@@ -124,7 +122,6 @@ class Teacher:
         """See that the endpoint answers; where no model is named, take the first in its list that chats.
 
         A list that is missing or leaves the named model out is no fault: aliases and routers are often not listed.
-        Raises CourseError: endpoint down, wrong key, no model named and none listed.
         """
         import openai
 
@@ -145,12 +142,9 @@ class Teacher:
         return self
 
     def close(self):
-        """Release the embedded engine, if this teacher has one. May be called twice."""
+        """Release the engine on this machine, if this teacher has one. May be called twice."""
         if self.engine is not None:
             self.engine.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         self.close()
@@ -179,7 +173,6 @@ def embedded(slots: int = 16) -> Teacher:
     """Return the embedded model, served by llama.cpp in a child process on a free loopback port.
 
     slots : dialogues it works on at the same time; 16 is 1.4 to 2.7 times faster than one by one on two cores.
-    Ready in seconds; released by `close()`, at the end of a `with`, and whenever this process ends.
     """
     engine = Engine(models.gguf(), models.NAME, slots=slots)
     return Teacher(engine.url, models.NAME, open_header=True, sampling=dict(EMBEDDED_SAMPLING), engine=engine)
@@ -207,7 +200,7 @@ def from_env(slots: int = 16) -> Teacher:
 
     In this order: BAIZE_TEACHER_URL, BAIZE_TEACHER (a GGUF file, or "embedded"), OPENAI_API_KEY, the embedded one.
     BAIZE_TEACHER_MODEL names the model; at an address it is the first in the list by default.
-    Use it as a context manager, or call `close()`. Raises CourseError: endpoint down, wrong key, unknown model.
+    Raises CourseError: endpoint down, wrong key, no model named and none listed.
     """
     kind, sentence = choice()
     print(f"Teacher: {sentence}")
