@@ -140,7 +140,7 @@ FAULTS = [
     ('{"instruction": "x", "output": "y", "history": "[]"}', "its history is no list"),
     ('{"instruction": "half \\ud83d", "output": "y"}', r"'\ud83d' is half a character"),
     ('{"instruction": 1' + "0" * 5000 + ', "output": "y"}', "not JSON (Exceeds the limit"),
-    ('{"a":' * 5_000, "nested too deeply"),
+    ('{"a":' * 100_000, "nested too deeply"),
 ]
 
 
