@@ -115,10 +115,13 @@ def likelier_language(said: list[str], language: str) -> tuple[str, float]:
 
 # ---- refusals: two rules for English, one to remove by, one to count by; both err in both ways
 
+_CANNOT = r"i(?:['’]m| am)? ?(?:can['’]?t|cannot|can not|unable to|not (?:able to|equipped to|capable of))"
 REFUSAL = re.compile(
-    r"\A\W*(?:(?:i['’]m|i am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? )?"
-    r"i (?:can['’]t|cannot|can not|am unable to|['’]m unable to|am not able to|['’]m not able to) "
-    r"(?:help|assist|answer|provide|fulfil|comply|do that|continue|discuss)",
+    r"\A\W*(?:"
+    r"(?:(?:i['’]m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|unfortunately|i apologi[sz]e)"
+    r"(?: for (?:any|the) \w+(?: \w+)?)?,? (?:but )?"
+    rf"(?:as an? [^,.\n]{{1,60}},|{_CANNOT})"
+    rf"|{_CANNOT} (?:help|assist|answer|provide|fulfil|comply|do that|continue|discuss))",
     re.IGNORECASE,
 )
 _TWO_SENTENCES = re.compile(r"\W*[^.!?\n]*(?:[.!?\n]+[^.!?\n]*)?")

@@ -17,7 +17,6 @@ from baize_nb.corpus import cleaning
 QUESTION, ANSWER = "Why do cats purr?", "They purr when they are calm, and sometimes when they are hurt."
 WHY = "They purr when they are calm, and sometimes when they are hurt. Nobody knows why. "
 LOOP = "Signs are coughing, wheezing, coughing, wheezing, coughing, wheezing, coughing, wheezing."
-BASIL = "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."
 
 
 def answer(said):
@@ -26,49 +25,51 @@ def answer(said):
 
 # ---- rules of form
 
-BAD = {  # rule: dialogues that it alone removes
-    "no_words": [[QUESTION, "… !"]],
+NOT = "I'm sorry for any confusion, but as a medical assistant, I only help with health."
+BAD = {  # rule: answers, or whole dialogues, that it alone removes
+    "no_words": ["… !"],
     "role_marker": [
-        [QUESTION, f"They are calm.\n{marker}"]
-        for marker in ("[|Human|] And dogs?", "[ai] x", "<|im_start|>", "<|USER|>", "  User : hi", "### Response")
+        *("They are calm.\n" + x for x in ("[|Human|] And dogs?", "[ai] x", "<|im_start|>", "<|USER|>", "  User : hi")),
+        "### Response",
+        [QUESTION, ANSWER, "You are a helpful assistant. Can you help me with this?", "Gladly."],
     ],
     "refusal": [
-        [QUESTION, said] for said in ("I'm sorry, but I can't help with cats.", "I’m sorry, but I can’t assist.")
+        "I'm sorry, but I can't help with cats.",
+        "I’m sorry, but I can’t assist.",
+        "I cannot answer that.",
+        "I'm afraid I'm unable to list any cats.",
+        "Sorry, but I'm not equipped to handle cats.",
+        NOT,
     ],
-    "as_an_ai": [[QUESTION, said] for said in ("As an AI language model, I have no cat.", "Well, I'm just an AI.")],
+    "as_an_ai": ["As an AI language model, I have no cat.", "Well, I'm just an AI."],
     "thoughts": [
-        [QUESTION, said]
-        for said in (
-            "<think>Cats … calm?</think>They are calm.",
-            "Okay, so the user is asking about cats. They are calm.",
-            "Okay, the user wants to know about cats.",
-            "We need to answer briefly. They are calm.",
-            "Let me think about this. Cats purr when they are calm.",
-            "It is so.\n◁think▷ Is it?",
-            "<|channel|>analysis A question on cats.",
-        )
+        "<think>Cats … calm?</think>They are calm.",
+        "Okay, so the user is asking about cats. They are calm.",
+        "Okay, the user wants to know about cats.",
+        "We need to answer briefly. They are calm.",
+        "Let me think about this. Cats purr when they are calm.",
+        "It is so.\n◁think▷ Is it?",
+        "<|channel|>analysis A question on cats.",
     ],
-    "loop": [[QUESTION, LOOP]],
+    "loop": [LOOP],
     "same_again": [[QUESTION, ANSWER, "And at night?", ANSWER]],
     "not_a_question": [
         [QUESTION, ANSWER, "You can also watch how the tail moves.", "Yes, tails tell a lot."],
         [QUESTION, ANSWER, " ".join(f"w{i}" for i in range(61)), "Yes."],
     ],
     "echo": [["Explain why the sky is blue.", "The sky is blue."]],
-    "cut_off": [
-        [QUESTION, said]
-        for said in ("They purr because of the", "the", WHY + "One idea is that the sound helps their bones to grow")
-    ],
-    "personal_data": [[QUESTION, "Ask jane@somewhere.org."]],
-    "toxic": [[QUESTION, "Shut up!"]],
+    "cut_off": ["They purr because of the", "the", WHY + "One idea is that the sound helps their bones to grow"],
+    "personal_data": ["Ask jane@somewhere.org."],
+    "toxic": ["Shut up!"],
 }
 
 
 @pytest.mark.parametrize(("rule", "said"), [(rule, said) for rule, found in BAD.items() for said in found])
 def test_a_fault_is_removed_by_its_rule_alone(rule, said):
-    cleaned = corpus.clean([dialogue(*said), dialogue(QUESTION, ANSWER, id="good")])
+    bad = dialogue(*said) if isinstance(said, list) else dialogue(QUESTION, said)
+    cleaned = corpus.clean([bad, dialogue(QUESTION, ANSWER, id="good")])
     assert [d.id for d in cleaned.kept] == ["good"] and [r.rule for r in cleaned.removed] == [rule]
-    assert cleaned.removed[0].why == getattr(cleaning, rule)(dialogue(*said))
+    assert cleaned.removed[0].why == getattr(cleaning, rule)(bad)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ def test_a_fault_is_removed_by_its_rule_alone(rule, said):
         "The user\n: a list [of humans] ###",
         "No, no, no. That is a heron, not a snail.",
         "I am sorry to hear that. Rest, and drink a lot of water.",
+        "Sorry for the confusion: cats purr. As a vet, I see it each day.",
         "猫は落ち着いているとき、のどを鳴らします。",
         "She works as an AI engineer. As an aid, use salt. It was a Thai ai dish.",
         "I can help you with that.",
@@ -107,11 +109,6 @@ def test_the_rules_let_every_seed_and_every_reference_of_the_course_pass():
     pool = [dialogue(x["text"], x.get("reference") or "Yes.", id=x["id"]) for x in lines]
     assert len(pool) > 900
     assert [(d.id, rule.__name__) for d in pool for rule in corpus.RULES if rule(d)] == []
-
-
-def test_the_seed_may_look_like_anything():
-    assert cleaning.cut_off(dialogue("What is the volatile keyword for", ANSWER)) == ""
-    assert cleaning.not_a_question(dialogue("word " * 200, ANSWER)) == ""
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.3, 0.6, 0.9])
@@ -162,10 +159,7 @@ TEXTS = {
     "en": "The heart is a muscle that pumps blood to all of the body, and it is in the chest.",
     "de": "Das Herz ist ein Muskel, der das Blut in den ganzen Körper pumpt, und es liegt in der Brust.",
     "fr": "Le cœur est un muscle qui pompe le sang dans tout le corps, et il est dans la poitrine.",
-    "es": "El corazón es un músculo que bombea la sangre a todo el cuerpo y está en el pecho.",
-    "it": "Il cuore è un muscolo che pompa il sangue in tutto il corpo, e si trova nel petto della persona.",
     "pt": "O coração é um músculo que bombeia o sangue para todo o corpo e não para no peito de uma pessoa.",
-    "nl": "Het hart is een spier die het bloed door het hele lichaam pompt, en het zit in de borst.",
     "ru": "Сердце это мышца, которая качает кровь по всему телу.",
     "ja": "心臓は全身に血液を送り出す筋肉です。",
 }
@@ -174,12 +168,7 @@ TEXTS = {
 def test_languages_are_told_apart():
     pairs = [(expected, written) for expected in TEXTS for written in TEXTS]
     assert [p for p in pairs if bool(cleaning.wrong_language(answer(TEXTS[p[1]]), p[0])) != (p[0] != p[1])] == []
-    for said in (
-        "Bonjour!",
-        "```python\nfor i in range(10):\n    print(i)\n```",
-        "non non non non non non non non",
-        "42",
-    ):
+    for said in ("Bonjour!", "```python\nfor i in range(10):\n    print(i)\n```", "non " * 8, "42"):
         assert cleaning.wrong_language(answer(said)) == "", "short texts and code get no verdict"
     with pytest.raises(CourseError, match="'tlh' is no language"):
         cleaning.wrong_language(answer("nuqneH"), expected="tlh")
@@ -194,9 +183,6 @@ def test_drift():
     assert cleaning.drift(half) == "" and cleaning.drift(half, limit=0.5)
 
 
-# ---- what is made of them
-
-
 def test_the_table_counts_hits_and_what_only_one_rule_sees():
     said = {"two": LOOP[:-1] + " and", "one": "Because of the", "fine": "So."}
     pool = [dialogue("Why?", x, id=name) for name, x in said.items()]
@@ -209,11 +195,11 @@ def test_the_table_counts_hits_and_what_only_one_rule_sees():
 
 
 def test_another_limit_keeps_the_rules_name_and_suspicions_remove_only_when_asked():
+    said = "To plant basil, fill a pot with soil. To plant mint, fill a pot with soil. Water both."
     strict = functools.partial(cleaning.loop, limit=0.15)
-    assert [r.rule for r in corpus.clean([answer(BASIL)], [strict]).removed] == ["loop"]
-    assert corpus.clean([answer(BASIL)], [cleaning.loop]).removed == []
+    assert [r.rule for r in corpus.clean([answer(said)], [strict]).removed] == ["loop"]
     german = dialogue("How is it?", TEXTS["de"])
-    assert corpus.clean([german]).removed == []
+    assert corpus.clean([answer(said), german]).removed == []
     assert [r.rule for r in corpus.clean([german], corpus.SUSPICIONS).removed] == ["wrong_language"]
 
 
@@ -241,9 +227,6 @@ def test_few_of_the_shipped_dialogues_are_removed_and_written_with_the_reason(tm
     assert corpus.clean(cleaned.kept).kept == cleaned.kept
 
 
-# ---- text
-
-
 def test_words_are_folded_and_keep_their_marks():
     assert corpus.words("Don't stop, 2 cats: 猫犬") == ["don", "t", "stop", "2", "cats", "猫", "犬"]
     assert corpus.words("हिन्दी में") == ["हिन्दी", "में"] and len(corpus.words("ล้าง ฯ។")) == 4
@@ -261,15 +244,10 @@ def test_measures_of_any_text(a, b):
     assert corpus.repeated_share("one two") == corpus.repeated_share("") == 0
 
 
-FLAG = "\U0001f3f4" + "".join(chr(0xE0000 + ord(c)) for c in "gbsct") + "\U000e007f"
-
-
-@pytest.mark.parametrize("said", [FLAG, "👨‍👩‍👧", "🏴‍☠️", "❤️", "1️⃣", "👍🏽", "می‌خواهم", "สวัสดี\u200bครับ"])
-def test_emoji_flags_and_joiners_stay(said):
-    assert text.mark_hidden(said) == text.remove_hidden(said) == said
-
-
-def test_hidden_characters_are_marked_or_removed():
-    said = "a\u200bb\u202e\U000e0061" + FLAG[:-1]
+def test_hidden_characters_are_marked_or_removed_and_emoji_flags_and_joiners_stay():
+    flag = "\U0001f3f4" + "".join(chr(0xE0000 + ord(c)) for c in "gbsct") + "\U000e007f"
+    for said in (flag, "👨‍👩‍👧", "🏴‍☠️", "❤️", "1️⃣", "👍🏽", "می‌خواهم", "สวัสดี\u200bครับ"):
+        assert text.mark_hidden(said) == text.remove_hidden(said) == said
+    said = "a\u200bb\u202e\U000e0061" + flag[:-1]
     assert text.mark_hidden(said).startswith("a⟨U+200B⟩b⟨U+202E⟩⟨U+E0061⟩") and text.mark_hidden(said).count("⟨") == 8
     assert text.remove_hidden(said + "שלום\u200f Donau\u00ad") == "ab🏴שלום Donau"

@@ -106,21 +106,10 @@ def test_stats_count_words_turns_and_ends():
     assert beside.loc["quora-style", "paper dialogues"] == 54_456
     assert beside.loc[["own", "all"], "paper length"].isna().all()
     assert corpus.ends([one, one, dialogue("a", "b")]) == {"max_turns": 2, "(not said)": 1}
-
-
-def test_first_words_leave_the_seed_out():
-    pool = [
-        dialogue("What is wool?", "Hair.", "What is felt?", "Wool.", seed="What is wool?"),
-        dialogue("What is silk?", "A thread.", "Why?", "Because.", id="d-2", seed="silk"),
-    ]
-    assert corpus.measure(pool).first_words == {"what is": 2, "why": 1}
-
-
-def test_nothing_can_be_counted():
-    measured = corpus.measure([])
-    assert corpus.stats(measured).loc["all"].sum() == 0
-    assert measured.growth == [] and corpus.heaps(measured) == (0, 0)
-    assert corpus.distinct([]) == {1: 0, 2: 0, 3: 0} and corpus.rule_table([]).hits.sum() == 0
+    asked = dialogue("What is wool?", "Hair.", "What is felt?", "Wool.", seed="What is wool?")
+    assert corpus.measure([asked]).first_words == {"what is": 1}, "the seed is a person's"
+    empty = corpus.measure([])
+    assert corpus.stats(empty).loc["all"].sum() == 0 and empty.growth == [] and corpus.heaps(empty) == (0, 0)
 
 
 def test_distinct_counts_runs_within_messages():

@@ -1,22 +1,16 @@
 """Nothing of the test is in the training: not by seed, not by near duplicate, not word for word."""
 
 import random
-import sys
-from pathlib import Path
-from statistics import mean
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from smalltalk import dialogue
 
-from baize_nb import corpus, transcript
+from baize_nb import corpus
 from baize_nb.common import CourseError
 from baize_nb.corpus import cleaning
 from baize_nb.corpus.splitting import seed_key
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-import generated
 
 
 def text(rng, n, vocabulary=5000):
@@ -112,8 +106,6 @@ def test_ten_thousand_copies_are_found_without_comparing_all_pairs():
 COPIES = {  # one word changed
     "Thai": ("เติมน้ำอุ่นและน้ำยาล้างจานเล็กน้อยลงในกระทะแล้วทิ้งไว้สิบนาทีจากนั้นเช็ดด้วยผ้านุ่ม", "อุ่น", "ร้อน"),
     "Khmer": ("ចាក់ទឹកក្តៅឧណ្ហៗនិងសាប៊ូបន្តិចចូលក្នុងខ្ទះហើយទុកដប់នាទីបន្ទាប់មកជូតដោយក្រណាត់ទន់", "ដប់", "ប្រាំ"),
-    "Lao": ("ຕື່ມນ້ຳອຸ່ນແລະນ້ຳຢາລ້າງຈານໜ້ອຍໜຶ່ງໃສ່ໝໍ້ແລ້ວປະໄວ້ສິບນາທີຈາກນັ້ນເຊັດດ້ວຍຜ້ານຸ່ມ", "ສິບ", "ຫ້າ"),
-    "Burmese": ("ရေနွေးနှင့်ဆပ်ပြာအနည်းငယ်ကိုအိုးထဲသို့ထည့်ပြီးဆယ်မိနစ်ထားပါ", "ဆယ်", "ငါး"),
     "Japanese": (
         "フライパンにぬるま湯と少しの洗剤を入れて十分ほど置き、それから柔らかい布で拭いてください。",
         "ぬるま湯",
@@ -128,14 +120,8 @@ def test_near_copies_are_found_in_scripts_without_spaces_or_with_marks(language)
     said, word, other = COPIES[language]
     assert word in said
     assert corpus.near_duplicates([dialogue("?", said), dialogue("?", said.replace(word, other, 1))])
-
-
-def test_emoji_are_no_words_and_not_all_the_same():
     assert not corpus.near_duplicates([dialogue("🎉", "😀"), dialogue("???", "!!!"), dialogue("👍", "👎")])
     assert corpus.near_duplicates([dialogue("🎉", "😀"), dialogue("🎉", "😀")])
-
-
-# ---- split
 
 
 @settings(deadline=None, max_examples=40)
@@ -174,31 +160,12 @@ def test_a_seed_stays_on_one_side_however_it_is_written():
     assert len(choices) > 5, "another seed makes another choice"
 
 
-def test_chains_of_likeness_stay_together():
-    base = [f"w{i}" for i in range(100)]
-    said = [" ".join([*(f"x{k}" for k in range(8 * i)), *base[8 * i :]]) for i in range(4)]
-    assert corpus.overlap(said[0], said[-1]) < 0.7
-    dialogues = [*(dialogue("?", x, id=f"c-{i}") for i, x in enumerate(said)), *pool(20)]
-    for seed in range(10):
-        assert sum(d.id.startswith("c-") for d in corpus.split(dialogues, 8, seed)[1]) in (0, 4)
-
-
-def test_questions_from_one_mould_are_different_seeds():
-    names, rng = ["asthma", "eczema", "anemia", "gout"], random.Random(0)
-    seeds = [f"What are the genetic changes related to {x}?" for x in names]
-    train, heldout = corpus.split([dialogue("?", text(rng, 40), id=x, seed=x) for x in seeds], 2)
-    assert len(heldout) == 2 and not corpus.leakage(train, heldout)
-
-
-@pytest.mark.parametrize("heldout", [0, 4, 5])
-def test_too_few_to_split(heldout):
-    with pytest.raises(CourseError, match="4 dialogues"):
-        corpus.split(unlike(4), heldout)
+def test_too_few_to_split():
+    for heldout in (0, 4, 5):
+        with pytest.raises(CourseError, match="4 dialogues"):
+            corpus.split(unlike(4), heldout)
     with pytest.raises(CourseError, match="1 different seeds"):
         corpus.split([dialogue("a", "b", id="1"), dialogue("a", "b", id="2")], 1)
-
-
-# ---- reports
 
 
 def test_leakage_names_both_sides():
@@ -230,16 +197,3 @@ def test_prompts_are_found_word_for_word():
     assert found == {0: (4 / 8, "a", "a child of ten why the sky is"), 1: (1, "c", "write a poem")}
     assert set(corpus.prompt_overlap(dialogues, [prompt], n=5)) == {0}
     assert not corpus.prompt_overlap(dialogues, ["nothing of the kind has ever been said here by anybody"])
-
-
-# ---- the corpus that the benchmarks run on
-
-
-def test_the_benchmarks_corpus_is_the_same_each_time_and_of_baizes_shape(monkeypatch):
-    monkeypatch.setattr(generated, "SENTENCES", {"user": 2_000, "assistant": 10_000})
-    made = list(generated.dialogues(600))
-    assert list(generated.dialogues(600)) == made and list(generated.dialogues(20, seed=1)) != made[:20]
-    assert len({d.id for d in made}) == 600 and 3.6 < mean(d.turns for d in made) < 4.0
-    for d in made:
-        transcript.check(d.messages)
-    assert 3 <= len(corpus.near_duplicates(made)) <= 30

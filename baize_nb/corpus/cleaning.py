@@ -45,13 +45,14 @@ def no_words(dialogue: Dialogue) -> str:
 
 MARKER = re.compile(
     r"\[\|?(?:human|ai)\|?\]|<\|im_(?:start|end)\|>|<\|(?:user|assistant|system|endoftext)\|>"
-    r"|^\s*(?:human|user|assistant|ai|ai assistant)\s*:|^\s*###\s*(?:instruction|response|human|assistant)\b",
+    r"|^\s*(?:human|user|assistant|ai|ai assistant)\s*:|^\s*###\s*(?:instruction|response|human|assistant)\b"
+    r"|\byou are an? (?:helpful|friendly|useful|honest|polite|ai|virtual)(?:,? (?:and )?\w+)? assistant\b",
     re.IGNORECASE | re.MULTILINE,
 )
 
 
 def role_marker(dialogue: Dialogue) -> str:
-    """Object to a role marker inside a message: the teacher wrote the next turn too, or it breaks the format."""
+    """Object to a role marker or a system prompt inside a message: the teacher wrote what is not its part."""
     return _contains(dialogue, MARKER)
 
 
