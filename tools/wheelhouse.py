@@ -23,15 +23,13 @@ from baize_nb import models  # noqa: E402 (the clone's, installed or not)
 # Taken apart, not installed: what they need in turn is not needed.
 ALONE = (models.WHEEL, slides.REVEAL)
 
-# What pip needs for `-e .`, besides the build system that pyproject.toml names.
-EDITABLE = "editables"
-
 
 def needed():
     """The requirements of the course and of installing it from a clone."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
-    return [*project["project"]["dependencies"], *project["build-system"]["requires"], EDITABLE]
+    # pip needs editables for `-e .`
+    return [*project["project"]["dependencies"], *project["build-system"]["requires"], "editables"]
 
 
 def download(requirements, folder, *options):
