@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import openai
@@ -97,7 +96,7 @@ class Conversation:
     own_format = False  # whether the tokenizer's chat template is used in place of the Baize format
     closes = True  # whether the stop token ends an answer in the prompt
     stops = STOPS  # none for a model of another format: to it a marker is a word like any other
-    _about = MappingProxyType({})
+    _about = ()  # settings that name the model
 
     def __post_init__(self):
         self.max_new_tokens = self.max_new_tokens or profiles.current().reply_tokens
@@ -152,7 +151,8 @@ class Conversation:
     def settings(self) -> dict:
         """Return the settings that shape a reply, as a dictionary that json can write."""
         values = {field.name: getattr(self, field.name) for field in fields(Conversation)}
-        return {**self._about, **values, "guard": self._preamble}
+        own = {"own_format": True} if self.own_format else {}
+        return {**dict(self._about), **values, "guard": self._preamble, **own}
 
     def save(self, path: Path | str) -> None:
         """Write the conversation to a JSONL file, whole or not at all; its first line holds the settings."""
@@ -210,8 +210,8 @@ class Conversation:
 
     def _own_text(self, messages):
         unanswered = messages[-1]["role"] == "user"
-        told = self._guarded(messages)
-        return self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=unanswered)
+        messages = self._guarded(messages)
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=unanswered)
 
     def _length(self, messages):
         if self.tokenizer:
