@@ -53,10 +53,7 @@ def read_finish(finish) -> str:
 
 
 def read_usage(usage, text: str, worst: Tokens) -> Tokens:
-    """Return the Tokens that an answer is billed; the worst case where its usage is missing or can't be true.
-
-    Thoughts count too: some endpoints name them in the total only.
-    """
+    """Return the Tokens that an answer is billed; the worst case where its usage is missing or can't be true."""
     read, wrote, total = (getattr(usage, f"{name}_tokens", None) for name in ("prompt", "completion", "total"))
     if wrote is None and type(read) is type(total) is int:  # thoughts only
         wrote = total - read
@@ -65,7 +62,9 @@ def read_usage(usage, text: str, worst: Tokens) -> Tokens:
     thoughts = _reasoning(usage)
     if thoughts > wrote:
         wrote += thoughts
-    return Tokens(read, max(wrote, total - read) if type(total) is int else wrote)
+    if type(total) is int:  # some endpoints name thoughts in the total only
+        wrote = max(wrote, total - read)
+    return Tokens(read, wrote)
 
 
 def _reasoning(usage):

@@ -63,7 +63,6 @@ class RateLimiter:
         self.requests, self.tokens = requests or math.inf, tokens or math.inf
         self.gap = 0.0  # seconds between two requests, learned
         self._sent = deque()  # [time, tokens] of the requests in the window, oldest first
-        self._sum = 0  # of those tokens
         self._last = self._until = self._slowed = 0.0
         self._queue = asyncio.Lock()  # first come, first served
 
@@ -73,24 +72,23 @@ class RateLimiter:
             while True:
                 now = time.monotonic()
                 while self._sent and self._sent[0][0] + WINDOW <= now:
-                    self._sum -= self._sent.popleft()[1]
+                    self._sent.popleft()
                 wait = max(self._until, self._last + self.gap) - now
                 # One request larger than the whole limit goes alone: waiting longer would not make it smaller.
-                full = len(self._sent) >= self.requests or self._sum + tokens > self.tokens
+                full = len(self._sent) >= self.requests
+                if self.tokens < math.inf:
+                    full = full or sum(entry[1] for entry in self._sent) + tokens > self.tokens
                 if self._sent and full:
                     wait = max(wait, self._sent[0][0] + WINDOW - now)
                 if wait <= 0:
                     break
                 await asyncio.sleep(min(wait, 0.25))  # not all at once: a smaller bill may make room meanwhile
             self._last = now
-            self._sum += tokens
             self._sent.append([now, tokens])
             return self._sent[-1]
 
     def correct(self, entry, tokens):
         """A request took `tokens`, not the worst case: others may leave a little closer together."""
-        if self._sent and entry[0] >= self._sent[0][0]:
-            self._sum += tokens - entry[1]
         entry[1] = tokens
         self.gap = 0.0 if self.gap < 0.002 else self.gap * 0.9
 
@@ -319,11 +317,10 @@ _FIELDS = ("text", "finish", "bill", "top")  # how those of a Completion are cal
 
 
 def shorten_log(log, finished) -> tuple[Tokens, dict, int]:
-    """Cut a log of requests, an open Journal, down to what is still of use.
+    """Cut a log down to what is of use: (Tokens spent, {id: [Completion]}, tokens of the longest answer).
 
-    Returns (Tokens spent, {id: [Completion]}, tokens of the longest answer).
+    log : an open Journal. finished : ids that need no answers any more.
     A request that was sent and never answered, because the process was killed, counts with its worst case.
-    finished : ids that need no answers any more.
     """
     spent, longest, answers, under_way = Tokens(), 0, defaultdict(list), {}
 
@@ -366,21 +363,18 @@ def random_seed(id: str, number: int, attempt: int = 0) -> int:
 
 
 class Asker:
-    """Asks for one item; or repeats, in the same order, what was answered before the last interruption.
-
-    attempt : how often the item was tried in earlier runs; another number draws other random seeds.
-    """
+    """Asks for one item; or repeats, in the same order, what was answered before the last interruption."""
 
     def __init__(self, sender, id, answers=()):
-        self.teacher, self.id, self.attempt = sender.teacher, id, 0
+        self.teacher, self.id = sender.teacher, id
+        self.attempt = 0  # how often the item was tried in earlier runs; another number draws other random seeds
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
         self._sender, self._answers = sender, list(answers)
 
     async def chat(self, messages: list[dict], max_tokens: int, stop=None, sampling=None) -> Completion:
-        """Ask for a chat completion. No message can pass for a mark of the chat format.
+        """Ask for a chat completion. sampling : sent instead of the teacher's own and a random seed.
 
-        sampling : sent instead of the teacher's own sampling and a random seed, {"temperature": 0} say.
-        Role markers are left: a prompt of ours has them, and a seed lost its own when it was put in there.
+        No message can pass for a mark of the chat format. Role markers are left: a prompt of ours has them.
         """
         messages = [{"role": m["role"], "content": transcript.escape(m["content"], markers=False)} for m in messages]
         return await self._ask("chat", {"messages": messages, "max_tokens": max_tokens}, stop, sampling)

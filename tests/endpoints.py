@@ -8,6 +8,12 @@ import struct
 import threading
 from dataclasses import dataclass, field
 
+from baize_nb.seeds import Seed
+
+
+def make_seeds(n):
+    return [Seed(f"s-{i}", f"What is number {i} good for?", "numbers", "Apache-2.0") for i in range(n)]
+
 
 @dataclass
 class Answer:

@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from endpoints import Answer, serving
+from endpoints import Answer, make_seeds, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +19,6 @@ from baize_nb.seeds import Seed
 SETTINGS = selfchat.Settings(max_turns=2, answer_tokens=40, question_tokens=24)
 MODEL = teacher.Teacher("http://127.0.0.1:9/v1", "gpt-4o-mini", "sk-secret-123")
 CHAT = "[Human] Why {0}?\n[AI] Because {0}.\n[Human] Since when?\n[AI] Always."
-
-
-def make_seeds(n):
-    return [Seed(f"s-{i}", f"What is the number {i} good for?", "numbers", "CC BY 4.0") for i in range(n)]
 
 
 def body(text, finish="stop", **more):
@@ -165,7 +161,7 @@ def test_a_seed_without_a_dialogue_is_a_failure_with_its_reason(tmp_path, line, 
     assert (report.made, report.failed) == (1, 1)
     [record] = read(tmp_path / "failed.jsonl")
     assert record["reason"] == reason
-    assert (record["seed"], record["source"], record["license"]) == (make_seeds(1)[0].text, "numbers", "CC BY 4.0")
+    assert (record["seed"], record["source"], record["license"]) == (make_seeds(1)[0].text, "numbers", "Apache-2.0")
 
 
 def test_unreadable_lines_are_named_and_the_rest_goes_on(tmp_path, capsys):

@@ -8,19 +8,14 @@ import time
 from collections import Counter
 
 import pytest
-from endpoints import Answer, completion, serving
+from endpoints import Answer, completion, make_seeds, serving
 
 from baize_nb import corpus, selfchat, teacher
 from baize_nb.client import log_path, worst_case
 from baize_nb.common import CourseError
-from baize_nb.seeds import Seed
 
 SETTINGS = selfchat.Settings(max_turns=3, answer_tokens=40, question_tokens=24)
 PRICE = (0.15, 0.60)
-
-
-def make_seeds(n):
-    return [Seed(f"s-{i}", f"What is number {i} good for?", "numbers", "Apache-2.0") for i in range(n)]
 
 
 def collect(url, path, seeds, **options):
