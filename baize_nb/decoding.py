@@ -69,19 +69,14 @@ class CachedModel:
         if known == 0:
             cache = InterruptibleCache(self.given.config, self._interrupted)
         new = torch.tensor([ids[known:]], device=self.given.device)  # (1, new tokens)
-        with self._switched(), torch.inference_mode():
+        # LoRA layers that were left are switched on or off for everybody: they are the model's own.
+        layered = hasattr(self.model, "disable_adapter")
+        alone = _ONE_AT_A_TIME if layered else contextlib.nullcontext()
+        off = self.model.disable_adapter() if layered and not self.adapter else contextlib.nullcontext()
+        with alone, off, torch.inference_mode():
             out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
         self._ids, self._cache = list(ids), out.past_key_values
         return out.logits[0, -1].float().cpu()
-
-    @contextlib.contextmanager
-    def _switched(self):
-        """Where LoRA layers are left: on or off, as this session wants them."""
-        if not hasattr(self.model, "disable_adapter"):
-            yield
-            return
-        with _ONE_AT_A_TIME, contextlib.nullcontext() if self.adapter else self.model.disable_adapter():
-            yield
 
 
 def without_lora(model):

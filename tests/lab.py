@@ -137,25 +137,20 @@ class Page:
         there = "name => document.body.dataset.jpThemeName === name && !document.querySelector('#jupyterlab-splash')"
         self.tab.wait_for_function(there, arg=name, timeout=30_000)
 
-    def picture(self, name, of=None):
-        """A screenshot into $BAIZE_SCREENSHOTS, where that is set. of : a locator, else the whole window."""
-        if folder := os.environ.get("BAIZE_SCREENSHOTS"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            (of or self.tab).screenshot(path=str(Path(folder) / f"{name}.png"))
-
 
 @contextlib.contextmanager
-def page(work, width=1280, height=900):
-    """A `Page` in a browser and with a JupyterLab of its own, in folder `work`."""
+def laboratory(work):
+    """A JupyterLab in folder `work` and a browser; yields a function that opens a `Page`."""
     from playwright.sync_api import sync_playwright
 
     lab = Lab(work)
+    options = {"viewport": {"width": 1280, "height": 900}, "permissions": ["clipboard-read", "clipboard-write"]}
     try:
         lab.ready()
         with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
-            permissions = ["clipboard-read", "clipboard-write"]
-            yield Page(browser.new_page(viewport={"width": width, "height": height}, permissions=permissions), lab)
+            arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+            browser = play.chromium.launch(executable_path=executable(), args=arguments)
+            yield lambda: Page(browser.new_page(**options), lab)
             browser.close()
     finally:
         lab.close()
