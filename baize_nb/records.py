@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -37,18 +38,16 @@ def json_records(text: str, known: Callable, line: int = 1) -> Iterator[Record]:
             open_list = True
             at += 1
             continue
-        try:
-            value, end = _decode(text, at)
-        except (ValueError, RecursionError) as error:
-            end = _next_record(text, at, known)
-            if _ends_before(text, end, error):  # the fault is behind a whole record: this is an object around it
-                open_list = True
-            else:
-                open_list = False
-                yield Record(line, None, _why(error), text[at:end].strip())
-        else:
+        value, end, error = _decoded(text, at)
+        if error is None:
             for part in parts_of(value, known):
                 yield Record(line, part)
+        else:
+            end = _next_record(text, at, known)
+            # A fault behind the end of the next record: this is an object around it.
+            open_list = _decoded(text, end)[1] <= getattr(error, "pos", 0)
+            if not open_list:
+                yield Record(line, None, _why(error), text[at:end].strip())
         line += text.count("\n", at, end)
         at = end
     if open_list and "]" not in text[at:]:
@@ -68,18 +67,19 @@ def parts_of(value, known: Callable) -> list:
     return [value]
 
 
+def _decoded(text, at):
+    """(the JSON value that begins here, where it ends, None); (None, infinity, the error) where there is none."""
+    try:
+        return *_decode(text, at), None
+    except (ValueError, RecursionError) as error:
+        return None, math.inf, error
+
+
 def _is_talk(text, at, known):
     """Whether the list that begins here is one conversation: a record, and no list of records."""
     begin = re.compile(r"\[\s*(?=\{)").match(text, at)
-    first = _value(text, begin.end()) if begin else None
+    first = _decoded(text, begin.end())[0] if begin else None
     return isinstance(first, dict) and not known(first) and bool({"role", "from"} & first.keys())
-
-
-def _value(text, at):
-    try:
-        return _decode(text, at)[0]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _next_record(text, at, known):
@@ -90,19 +90,9 @@ def _next_record(text, at, known):
     opening = re.compile(r'\{\s*"[^"\n]*"').match(text, at)
     for brace in re.compile(r'(?<!:)(?<!: )\{(?=\s*")').finditer(text, at + 1):
         begin = brace.start()
-        if opening and text.startswith(opening[0], begin):
-            return begin
-        if known(_value(text, begin)):
+        if (opening and text.startswith(opening[0], begin)) or known(_decoded(text, begin)[0]):
             return begin
     return len(text)
-
-
-def _ends_before(text, at, error):
-    """Whether the value that begins here is whole and ends before the place of an error."""
-    try:
-        return _decode(text, at)[1] <= getattr(error, "pos", 0)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _why(error):

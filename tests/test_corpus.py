@@ -1,7 +1,6 @@
 """A corpus on disk and in numbers: what is read is what was written, what is counted is what a plain loop counts."""
 
 import json
-import random
 
 import pytest
 from hypothesis import given, settings
@@ -116,17 +115,6 @@ def test_distinct_counts_runs_within_messages():
     assert corpus.distinct(["a b a b", "a b"]) == {1: 2 / 6, 2: 2 / 4, 3: 2 / 2}
     assert corpus.distinct(["a b c d", "a b"], at=4) == {1: 1, 2: 1, 3: 1}
     assert corpus.distinct(["a b c d", "a b"], at=5)[1] == 4 / 5
-
-
-def test_heaps_finds_the_law_a_text_was_made_by():
-    rng, said, seen = random.Random(0), [], 0
-    for n in range(1, 40_001):
-        new = seen < 3 * n**0.6
-        seen += new
-        said.append(f"w{seen if new else rng.randint(1, seen)}")
-    pool = [dialogue(" ".join(said[i : i + 20]), " ".join(said[i + 20 : i + 40])) for i in range(0, 40_000, 40)]
-    k, b = corpus.heaps(corpus.measure(pool))
-    assert b == pytest.approx(0.6, abs=0.03) and k == pytest.approx(3, rel=0.2)
 
 
 # ---- claims beside references

@@ -104,8 +104,6 @@ def _write(card, template, tags, **facts):
 def _plain(value, limit=160):
     """A fact in one line that Markdown shows as it stands: a corpus may hold anything, HTML and links included."""
     text = _said(value)
-    if isinstance(value, dict):
-        text = text[1:-1]
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", html.escape(text, quote=False))

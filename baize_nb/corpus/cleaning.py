@@ -1,7 +1,6 @@
 """What cleaning removes: rules, each a function of one dialogue that returns "" or what it saw, and near copies.
 
-A rule knows what a fault looks like, not whether an answer is true: none here can tell. Limits were chosen by eye on
-the embedded teacher's dialogues; phrases are English ones.
+No rule knows what is true. Limits were chosen by eye on the embedded teacher's dialogues; phrases are English ones.
 """
 
 import functools
@@ -146,10 +145,10 @@ UNFINISHED = re.compile(
 
 
 def cut_off(dialogue: Dialogue, limit: int = 20) -> str:
-    """Object to a message that stops in mid-sentence or inside a code block; a trimmed answer that ends whole is fine.
+    """Object to a message, but for the seed, that stops in mid-sentence or inside a code block.
 
     In mid-sentence: after a word that wants another one; or, in an answer of over `limit` words whose last line is
-    prose, without any mark at its end. The first user turn is the seed, often a title: it is left alone.
+    prose, without any mark at its end.
     """
     for i, message in enumerate(dialogue.messages[1:], start=2):
         content, end = message["content"], message["content"].rstrip()
@@ -206,10 +205,7 @@ CHECKS = {
 
 
 def personal_data(dialogue: Dialogue) -> str:
-    """Object to an e-mail address, a phone number (with a +, or American), a card number, an IBAN or an access key.
-
-    Cards and IBANs must pass their checksum; addresses at example.com and numbers kept for fiction are nobody's.
-    """
+    """Object to an e-mail address, a phone number (with a +, or American), a card number, an IBAN or an access key."""
     for i, message in enumerate(dialogue.messages, start=1):
         for kind, pattern in PERSONAL.items():
             if any(map(CHECKS.get(kind, bool), re.findall(pattern, message["content"]))):
@@ -223,10 +219,7 @@ TOXIC = re.compile(rf"\b(?:{'|'.join(ABUSE)})\b")
 
 
 def toxic(dialogue: Dialogue) -> str:
-    """Object to a word or phrase of a short list of abuse and threats (toxic_words.txt).
-
-    A list knows no context: it objects to a quotation, and lets every polite cruelty and every other language pass.
-    """
+    """Object to a word or phrase of a short list of abuse and threats (toxic_words.txt). A list knows no context."""
     for i, message in enumerate(dialogue.messages, start=1):
         if TOXIC.search(" ".join(words(message["content"]))):
             return f"message {i} has a word of the list of abuse"
@@ -251,8 +244,9 @@ def wrong_language(dialogue: Dialogue, expected: str = "en", limit: float = 0.1)
 
 
 def drift(dialogue: Dialogue, limit: float = 0.0) -> str:
-    """Object to a later question that leaves the topic: at most `limit` of its content words stand in the seed, the
-    first question or the exchange before it. Crude: an old topic in new words is met. English.
+    """Object to a later question of which at most `limit` of the content words stand in the talk before it.
+
+    Crude: an old topic in new words is met. English.
     """
     said = [message["content"] for message in dialogue.messages]
     for i in range(2, len(said), 2):
@@ -417,11 +411,8 @@ def rule_name(rule: Rule) -> str:
 
 def write_removed(removed: Iterable[Removed], path) -> Path:
     """Write what `clean` set aside, one dialogue a line with "removed_by" and "why"; `read` reads it back."""
-    lines = []
-    for dialogue, rule, why in removed:
-        line = dialogue.to_record() | {"removed_by": rule, "why": why}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    return common.write_text(path, lines)
+    lines = [r.dialogue.to_record() | {"removed_by": r.rule, "why": r.why} for r in removed]
+    return common.write_text(path, [json.dumps(line, ensure_ascii=False) + "\n" for line in lines])
 
 
 def findings(dialogues: Iterable[Dialogue], rules: Sequence[Rule] = RULES + SUSPICIONS) -> dict[str, dict[str, str]]:

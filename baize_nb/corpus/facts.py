@@ -1,7 +1,6 @@
 """What a teacher claimed beside what a source says, and a crude score that ranks the pairs worth reading first.
 
-A low score is a hint, no proof: a right answer may use other words, and a reference is short. A high score proves
-nothing either: "not" is no content word, so a claim and its opposite score the same.
+A low score is a hint, no proof: a right answer may use other words. A high one proves nothing: "not" does not count.
 """
 
 import html
@@ -33,10 +32,7 @@ class Claim(NamedTuple):
 
 
 def compare(dialogues: Iterable[Dialogue], seeds: Iterable) -> list[Claim]:
-    """Compare first answers with the reference of their seed, matched by its text; the lowest `found` first.
-
-    Dialogues without a reference are left out.
-    """
+    """Compare first answers with the reference of their seed, where it has one; the lowest `found` first."""
     references = {seed_key(Dialogue(s.id, s.text)): s.reference for s in seeds if s.reference}
     claims = []
     for d in dialogues:

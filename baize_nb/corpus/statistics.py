@@ -22,8 +22,6 @@ PAPER = {
     "Quora": (54_456, 3.9, 35.9),
     "StackOverflow": (57_046, 3.6, 36.0),
     "MedQuAD": (46_867, 3.8, 35.8),
-    "Quora v2": (55_770, 3.0, 149.6),
-    "StackOverflow v2": (112_343, 3.9, 78.2),
 }
 
 
@@ -31,7 +29,7 @@ PAPER = {
 class Measures:
     """What `measure` counted; everything but `growth` is a sum, so that those of two corpora can be added.
 
-    messages    : {(source, turns of the dialogue, turn from 1, role): {"messages", "words", "characters", "tokens"}}.
+    messages    : {(source, turns of the dialogue, turn from 1, role): {"messages", "words", "tokens"}}.
     dialogues   : {source: {"dialogues", "turns", "trimmed", "limited"}}: the last two are answers cut back to a whole
                   sentence, and dialogues that ran out of turns or tokens.
     first_words : {first two words: questions}, without first questions that are the seed: a person wrote those.
@@ -48,9 +46,8 @@ class Measures:
 def measure(dialogues: Iterable[Dialogue], tokenizer=None) -> Measures:
     """Count everything in one pass; memory grows with the vocabulary only.
 
-    dialogues : any iterable, a `stream` for a file that is larger than the memory.
-    tokenizer : of transformers, of the model to be trained; None counts no tokens. Counted are the tokens of the
-                messages alone, without markers and special tokens.
+    tokenizer : of transformers, of the model to be trained; None counts no tokens. Those of the messages alone are
+                counted, without markers and special tokens.
     """
     dialogues, found = iter(dialogues), Measures(tokenizer is not None)
     vocabulary, total, next_point = set(), 0, 100
@@ -71,7 +68,6 @@ def measure(dialogues: Iterable[Dialogue], tokenizer=None) -> Measures:
                 counts = found.messages[key]
                 counts["messages"] += 1
                 counts["words"] += len(said)
-                counts["characters"] += len(content)
                 counts["tokens"] += next(tokens)
                 if i % 2 == 0 and said and (i or content != dialogue.seed):
                     found.first_words[" ".join(said[:2])] += 1
@@ -195,7 +191,7 @@ def heaps(measured: Measures) -> tuple[float, float]:
 def _kind(source):
     """The paper's name of a source of ours ("medquad-style" → "MedQuAD"), or ""."""
     for kind in PAPER:
-        if source.lower().startswith(kind.lower()):  # the first version's come first
+        if source.lower().startswith(kind.lower()):
             return kind
     return ""
 
