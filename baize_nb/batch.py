@@ -46,9 +46,7 @@ def to_batch(
 ) -> list[Path]:
     """Write one request per seed to `requests-00001.jsonl` … in `folder`; return the files' paths.
 
-    Called again with the same arguments it leaves the files as they are. Seeds that are too long for `collect` are
-    left out; `from_batch` records them as failed.
-    Raises CourseError: one id for two texts, no seeds, a line that is too long, other request files in the folder.
+    Called again it leaves the files as they are. Seeds that are too long for `collect` are left out.
     """
     settings, folder = settings or Settings(), Path(folder)
     seeds = [seed for seed in once_each(seeds).values() if not too_long(seed)]
@@ -90,11 +88,9 @@ def to_batch(
 def from_batch(results, seeds: list, teacher: Teacher, path: str | Path, settings: Settings | None = None) -> Report:
     """Turn result files into the corpus file that `collect` would have made.
 
-    results : path, or paths, of output and error files; order does not matter, and what was read before is skipped.
-    seeds, teacher, settings : those of `to_batch`.
+    results : path, or paths, of output and error files, in any order. seeds, teacher, settings : those of `to_batch`.
     Each seed ends as a line of the corpus or of `failed.jsonl` beside it, which `retry_failed` takes up again. A line
-    that can't be read is named, and the rest goes on. Of two results for one seed a good one is taken.
-    Raises CourseError: a result file is missing, the corpus was begun with other settings, disk full.
+    that can't be read is named. Of two results for one seed a good one is taken.
     """
     settings, path, seeds = settings or Settings(), Path(path), once_each(seeds)
     shaped_by = settings_record(STRATEGY, teacher, settings)
@@ -146,10 +142,7 @@ def _results(paths):
 
 
 def read_result(result: dict, worst: Tokens) -> tuple:
-    """Return (text, finish reason, usage) of a result; for one without a reply (None, what is wrong, usage).
-
-    worst : what the request may have cost, for endpoints that send no usage. An answer that is an error costs nothing.
-    """
+    """Return (text, finish reason, usage) of a result; for one without a reply (None, what is wrong, usage)."""
     response, bill, text = result.get("response"), Tokens(), None
     body = response.get("body") if isinstance(response, dict) else None
     if error := result.get("error"):

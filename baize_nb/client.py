@@ -170,10 +170,7 @@ class BudgetTracker:
         self._over = ""
 
     async def reserve(self, worst):
-        """Set the worst case of a request aside and return it; wait if it might fit once others are paid.
-
-        Raises BudgetSpent if it can't fit any more.
-        """
+        """Set the worst case of a request aside and return it; wait if it may fit later, else raise BudgetSpent."""
         caps = self.budget
         capped = caps.tokens is not None or caps.usd is not None
         while True:
@@ -219,9 +216,8 @@ class Sender:
         self.number = 0  # of requests so far
 
     async def send(self, id, kind, body):
-        """Return the Completion of one request, tried again where that can help.
+        """Return the Completion of one request, "chat" or "text", tried again where that can help.
 
-        kind : "chat" or "text", the endpoint's two ways to complete.
         Raises BudgetSpent; CourseError where no retry helps (key, quota, model …); else openai.APIError or Faulty.
         """
         attempt = 1

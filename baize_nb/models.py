@@ -81,10 +81,7 @@ def converted() -> Path:
 
 
 def embedded() -> Path:
-    """Return the folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once.
-
-    4-bit weights are spread out to full precision; nothing is gained, but gradients can flow through them.
-    """
+    """Return the folder of the embedded model in `transformers` form (float32 safetensors, 540 MB), converted once."""
     from filelock import FileLock
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

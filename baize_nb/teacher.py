@@ -21,8 +21,7 @@ from .faults import explained, kind_of, proxy_unusable, refused, told
 from .transcript import CHATML, ChatFormat
 
 OPENAI_URL = "https://api.openai.com/v1"
-# OpenAI's smallest model on 28 November 2026; gpt-4o-mini, long the usual one, ends on 14 January 2027. It thinks
-# before it answers unless told otherwise. Prices come from genai-prices.
+# OpenAI's smallest model on 28 November 2026 (gpt-4o-mini ends on 14 January 2027); it thinks before it answers.
 OPENAI_MODEL = "gpt-6-luna"
 
 THOUGHTS = 1024  # tokens of room for the thoughts of a model that thinks before it answers
@@ -248,7 +247,7 @@ class Engine:
     """A running llama.cpp server. `url` is its OpenAI-compatible base address; `close()` ends it, once or twice."""
 
     def __init__(self, gguf, name, slots=8, context=2048):
-        """Serve the file `gguf` under the model name `name`; wait until it answers. Raises CourseError.
+        """Serve a file under a name; wait until it answers.
 
         slots : requests answered at the same time. context : tokens per slot, prompt and reply together.
         """
