@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import generated
-from tokenizers import Tokenizer
 
 from baize_nb import corpus, models
 
@@ -36,8 +35,7 @@ def streamed(path, n):
 
 
 def _inspect(dialogues, n, clock):
-    tokenizer = Tokenizer.from_file(str(models.embedded() / "tokenizer.json"))
-    table = corpus.stats(corpus.measure(dialogues, tokenizer))
+    table = corpus.stats(corpus.measure(dialogues, models.load_tokenizer()))
     clock.lap("statistics and tokens")
     sketches = corpus.sketch(dialogues)
     found = corpus.near_duplicates(dialogues, sketches=sketches)
