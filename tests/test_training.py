@@ -86,7 +86,7 @@ def test_same_recipe_is_not_trained_twice_and_another_one_is_not_taken_for_it(tr
     assert finetune.train(DIALOGUES, DIALOGUES[:2], out=run.adapter, profile=TWO_EPOCHS) == run
     assert "Already trained" in capsys.readouterr().out
     shipped = training.finished(common.DATA / "adapter", {"base": "embedded"})  # by an earlier version
-    assert shipped.loss_after < shipped.loss_before and shipped.dtype == "float32"
+    assert shipped.loss_after < shipped.loss_before
     for data, profile in ((DIALOGUES[:3], TWO_EPOCHS), (DIALOGUES, replace(TWO_EPOCHS, rank=4))):
         assert training.finished(run.adapter, training.recipe(data, DIALOGUES[:2], "embedded", profile)) is None
     wanted = training.recipe(DIALOGUES, DIALOGUES[:2], "embedded", TWO_EPOCHS)
