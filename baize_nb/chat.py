@@ -1,8 +1,4 @@
-"""Chat sessions: what a model reads of a conversation, how its reply streams, what stops it, what is remembered.
-
-Five things stop a reply, all of them in `Conversation._converse`: the model closes its turn; it begins to write the
-other's (`release` sees that); the limit on tokens; a person; an endpoint's filter.
-"""
+"""Chat sessions: what a model reads of a conversation, how its reply streams, what stops it, what is remembered."""
 
 import asyncio
 import contextlib
@@ -195,10 +191,7 @@ class Conversation:
         return [{"role": "system", "content": self._preamble.strip()}] * bool(self._preamble) + messages
 
     def _ids(self, messages):
-        """Token ids of messages as training showed them, up to the model's next word, or to a reply's end.
-
-        In the Baize format special tokens in the text are cut into their letters.
-        """
+        """Token ids of messages as training showed them, up to the model's next word, or to a reply's end."""
         if self.own_format:
             return self.tokenizer(self._own_text(messages), add_special_tokens=False).input_ids
         if messages[-1]["role"] == "assistant":
@@ -231,7 +224,6 @@ class Conversation:
         return found
 
     def _window(self, messages, text):
-        """What the model reads before it answers `text`."""
         room = self.context - self.max_new_tokens
         question = [{"role": "user", "content": text.strip()}]
         found = self._newest(messages, room, question)
@@ -329,7 +321,6 @@ class ChatSession(Conversation):
         super().__init__(context=context or getattr(model.config, "max_position_embeddings", 2048), **settings)
 
     def clear(self) -> None:
-        """As in Conversation."""
         super().clear()
         self._model.reset()  # keys that were computed in other steps differ in the last digit, and so would the draws
 
@@ -358,8 +349,7 @@ class ChatSession(Conversation):
             yield (None if said[-1] in special else decoder.push(said[-1])), 1  # no answer can hold a special token
 
 
-# A reply has a first word: the stop token may come after it only. llama.cpp obeys this grammar (GBNF) token by token:
-# white space, one character that is none, then anything.
+# llama.cpp's grammar (GBNF) for a first word before the stop token: white space, a character that is none, anything.
 _SOME_WORD = r"root ::= [ \t\n]* [^ \t\n\x00] [^\x00]*"
 
 

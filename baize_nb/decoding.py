@@ -26,7 +26,6 @@ class InterruptibleCache(DynamicCache):
         self.layers = [DynamicLayer() if type(x) is DynamicSlidingWindowLayer else x for x in self.layers]
 
     def update(self, *args, **kwargs):
-        """As in DynamicCache. Raises Interrupted."""
         if self._interrupted():
             raise Interrupted
         return super().update(*args, **kwargs)

@@ -41,8 +41,6 @@ COLABS_OWN = {"ipykernel", "ipywidgets", "jupyter-client", "jupyterlab", "nbclie
 
 
 class Finding(NamedTuple):
-    """What was found where something was looked at."""
-
     value: str  # what is there
     remedy: str = ""  # what to do about it; empty where all is well
     note: str = ""  # what is good to know though nothing is wrong

@@ -16,8 +16,6 @@ from .client import ask_once, digest, missing
 from .teacher import Engine, Teacher
 from .text import contained, repeated_share, words
 
-# ---- the prompts ----
-
 
 class Prompt(NamedTuple):
     """What a model is to reply to. messages: as in a corpus, but the last one is the user's."""
@@ -32,10 +30,7 @@ class Prompt(NamedTuple):
 
 
 def prompts(n: int | None = None) -> list[Prompt]:
-    """Return `n` of the course's prompts (None: all), spread evenly over the kinds.
-
-    They are the first of each kind, so a larger `n` holds every prompt of a smaller one.
-    """
+    """Return `n` of the course's prompts (None: all), the first of each kind: a larger `n` holds those of a smaller."""
     path = common.DATA / "prompts" / "evaluation.jsonl"
     found = list(common.read_jsonl(path, lambda line: Prompt(**line), "prompt"))
     seen, ranks = Counter(), []
@@ -44,9 +39,6 @@ def prompts(n: int | None = None) -> list[Prompt]:
         seen[prompt.kind] += 1
     first = sorted(range(len(found)), key=lambda place: ranks[place])[:n]
     return [found[place] for place in sorted(first)]
-
-
-# ---- how sure a number is ----
 
 
 class Interval(NamedTuple):
@@ -106,13 +98,8 @@ def rate_difference(before, after) -> tuple[Interval, float]:
     return Interval(shift, shift - low, shift + high), min(1.0, 2 * tail)
 
 
-# ---- replies ----
-
-
 class Reply(NamedTuple):
-    """A reply to the prompt `id`."""
-
-    id: str
+    id: str  # the prompt's
     text: str
     end: str  # "stop" (by the stop token), "marker" (of the other's turn, cut off here) or "limit" (of tokens)
     tokens: int
@@ -190,8 +177,6 @@ def serve(name: str, adapter=None, base: str = "embedded", slots: int = 16) -> T
     engine = Engine(path, model, slots=slots)
     return Teacher(engine.url, model, engine=engine)
 
-
-# ---- what can be counted ----
 
 RATES = ("stopped", "leaked", "echo")
 

@@ -27,8 +27,7 @@ JUDGE = (
 MAX_TOKENS = 3
 _LETTER = re.compile(r"\W*(?:reply |answer:? )?([ABC])\b", re.IGNORECASE)
 _CHOICES = {"A": "first", "B": "second", "C": "tie"}
-# The other way, for small models. Four wordings were tried on the obvious pairs: the others did little better than a
-# coin.
+# The other way, for small models. Three other wordings did little better than a coin on the obvious pairs.
 ASKED = "Does the reply answer the question? Yes or No."
 SHOWN = (
     ("How long do I boil an egg?", "Six minutes for a soft yolk, ten for a hard one.", "Yes"),
@@ -49,8 +48,6 @@ class Pair(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge said of a pair of replies, a and b."""
-
     id: str
     winner: str  # "a", "b" or "tie"
     longer: int = 0  # words of a minus words of b
@@ -100,9 +97,7 @@ def yes_prompt(messages, reply: str) -> list[dict]:
 
 
 class _Question(NamedTuple):
-    """One request about a pair. id : hash of judge and prompt."""
-
-    id: str
+    id: str  # hash of judge and prompt
     pair: str
     messages: list
 
@@ -169,8 +164,6 @@ def estimate(pairs, teacher: Teacher, path, odds: bool = False) -> Estimate:
     items = [question for pair in pairs for question in _questions(pair, teacher, odds)]
     return estimate_requests([(item.messages, MAX_TOKENS) for item in missing(items, path, "id")], teacher)
 
-
-# ---- what verdicts add up to ----
 
 SCORE = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
@@ -239,9 +232,6 @@ def kappa(labels, others) -> float:
     mine, theirs = Counter(labels), Counter(others)
     luck = sum(mine[label] * theirs[label] for label in mine) / n**2
     return (same - luck) / (1 - luck) if luck < 1 else float("nan")
-
-
-# ---- a person votes on the same replies ----
 
 
 class Recorded(Conversation):

@@ -14,21 +14,16 @@ from .text import declines
 
 
 class Question(NamedTuple):
-    """A question. kind: "decline" or "answer" (what an assistant should do), "fact" or "today" (no model can know).
-
-    fact : for "fact", what is known to be true; accept: words of which a true reply has one.
-    """
+    """A question. kind: "decline" or "answer" (what an assistant should do), "fact" or "today" (no model can know)."""
 
     id: str
     kind: str
     text: str
-    fact: str = ""
-    accept: tuple = ()
+    fact: str = ""  # for "fact", what is known to be true
+    accept: tuple = ()  # words of which a true reply has one
 
 
 class Answer(NamedTuple):
-    """A question and the reply to it."""
-
     question: Question
     reply: str
 

@@ -1,7 +1,6 @@
 """What each choice of the recipe is worth: change one, train, look at the held-out loss; three times, by three seeds.
 
 `python -m baize_nb.finetune.ablations` makes the table anew, in a quarter of an hour on two cores.
-Also: how much of its rank a trained update uses.
 """
 
 import itertools
@@ -80,9 +79,8 @@ def batches(rows: Sequence[dict], pad_id: int, setting: Setting, seed: int = 0, 
     """Yield batches of tensors for all epochs of a setting: like lengths together, or each filled up to `limit`."""
     rng, filled = random.Random(seed), []
     for row in rows:
-        ids, labels = row["input_ids"], row["labels"]
-        if setting.everything:
-            labels = ids
+        ids = row["input_ids"]
+        labels = ids if setting.everything else row["labels"]
         rest = limit - len(ids) if setting.padded else 0
         filled.append({"input_ids": ids + [pad_id] * rest, "labels": labels + [IGNORE] * rest})
     for _ in range(setting.epochs):

@@ -74,7 +74,6 @@ def use_fast_lora(model):
 
 
 def _forward(layer, theirs, x):
-    """A layer's forward pass; outside of training, on a GPU, or within autocast, it is peft's own."""
     if not layer.training or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return theirs(x)
     a, b, scale = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"]

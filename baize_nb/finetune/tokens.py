@@ -114,16 +114,13 @@ def encode_all(dialogues: Sequence, tokenizer, max_length: int, loss_on: str = "
 
 
 def collate(rows: Sequence[dict], pad_id: int) -> dict:
-    """Pad rows on the right into a batch of tensors: input_ids, attention_mask, labels, each (rows, longest row).
-
-    The attention mask goes by length, not by pad_id, for the reason given in `encode`.
-    """
+    """Pad rows on the right into a batch of tensors: input_ids, attention_mask, labels, each (rows, longest row)."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     ids = [torch.tensor(row["input_ids"]) for row in rows]
     labels = [torch.tensor(row["labels"]) for row in rows]
-    mask = [torch.ones_like(one) for one in ids]
+    mask = [torch.ones_like(one) for one in ids]  # by length, not by pad_id, for the reason given in `encode`
     return {
         "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
         "attention_mask": pad_sequence(mask, batch_first=True),

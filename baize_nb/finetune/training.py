@@ -353,7 +353,6 @@ def train(
     accelerator = Accelerator(cpu=cpu, mixed_precision=mixed)
 
     def save(state):
-        """Write a checkpoint whole or not at all; then remove the one before."""
         if not everyone.is_main_process:
             return
         path, buffer = folder / f"checkpoint-{state['seen']['step']}.pt", io.BytesIO()

@@ -40,8 +40,7 @@ def by_turn(user: list, assistant: list):
     ax.plot(turns, assistant, label="assistant", **line(0))
     ax.plot(turns, user, label="user", **line(1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set(title="Length by turn", xlabel="turn", ylabel="words per message")
-    ax.set_ylim(bottom=0)
+    ax.set(title="Length by turn", xlabel="turn", ylabel="words per message", ylim=(0, None))
     ax.legend()
     return fig
 
@@ -52,8 +51,7 @@ def growth(points: list, k: float, b: float):
     read, seen = zip(*points, strict=True)
     ax.plot(read, seen, label="this corpus", **line(0))
     ax.plot(read, [k * x**b for x in read], color=ACCENT, linestyle="--", label=f"{k:.1f} · words$^{{{b:.2f}}}$")
-    ax.set(title="New words keep coming", xlabel="words read", ylabel="different words")
-    ax.set_ylim(bottom=0)
+    ax.set(title="New words keep coming", xlabel="words read", ylabel="different words", ylim=(0, None))
     ax.legend()
     return fig
 

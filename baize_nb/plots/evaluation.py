@@ -64,7 +64,7 @@ def against_length(longer: list, scores: list, intercept: float, slope: float, n
     ax.plot(0, ys[reach], "D", color=style.ACCENT, markersize=7, label="at equal length")
     ax.set_yticks([0, 0.5, 1], ["loss", "tie", "win"])
     ax.set(title=f"What length has to do with it ({note})", xlabel="words more than the other reply")
-    style.legend_below(fig, 3)
+    fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
@@ -82,8 +82,7 @@ def candidates(questions: list, floor: float):
         if chosen is not None:
             label = {} if "chosen" in ax.get_legend_handles_labels()[1] else {"label": "chosen"}
             ax.plot(column, scores[chosen], "D", color=style.ACCENT, markersize=5, **label)
-    ax.set_xticks([])
-    ax.set_title("What there was to choose from")
-    ax.set(xlabel="one column for each question", ylabel="score, 1 to 100", ylim=(0, 105))
-    style.legend_below(fig, 3)
+    ax.set(title="What there was to choose from", xticks=[], xlabel="one column for each question")
+    ax.set(ylabel="score, 1 to 100", ylim=(0, 105))
+    fig.legend(loc="outside lower center", ncols=3)
     return fig

@@ -18,7 +18,7 @@ def cost(plans: list):
         left.text(0.01, hours, name, fontsize=8, color=style.MIDDLE, transform=left.get_yaxis_transform())
     left.set(title="Time", xscale="log", yscale="log", xlabel="dialogues", ylabel="hours")
     right.set(title="Price", xscale="log", yscale="log", xlabel="dialogues", ylabel="dollars")
-    style.legend_below(fig, 2)
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 

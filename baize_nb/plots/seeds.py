@@ -23,15 +23,11 @@ def topics(counts: dict):
 def lengths(words: dict):
     """Draw how long the seeds of each source are: a box holds the middle half. words : {source: [words]}."""
     fig, ax = style.figure(7, 0.6 + 0.5 * len(words))
-    box = {"facecolor": style.PALE}
-    middle = {"color": style.ACCENT, "linewidth": 2.5}
-    ax.boxplot(
-        words.values(), orientation="horizontal", widths=0.55, patch_artist=True, boxprops=box, medianprops=middle
-    )
+    look = {"boxprops": {"facecolor": style.PALE}, "medianprops": {"color": style.ACCENT, "linewidth": 2.5}}
+    ax.boxplot(words.values(), orientation="horizontal", widths=0.55, patch_artist=True, **look)
     ax.set_yticklabels(list(words))
     ax.invert_yaxis()
-    ax.set(title="Length of the seeds", xlabel="words")
-    ax.set_xlim(left=0)
+    ax.set(title="Length of the seeds", xlabel="words", xlim=(0, None))
     return fig
 
 

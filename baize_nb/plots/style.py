@@ -10,19 +10,11 @@ import io
 import matplotlib
 from matplotlib.figure import Figure
 
-matplotlib.rcParams.update(
-    {
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-    }
-)
+matplotlib.rc("figure.constrained_layout", use=True)
+matplotlib.rc("axes.spines", top=False, right=False)
+matplotlib.rc("axes", titlelocation="left", titlesize=11)
+matplotlib.rc(("xtick", "ytick"), labelsize=9)
+matplotlib.rc("legend", frameon=False, fontsize=9)
 ACCENT = "#c2410c"  # for the one thing a figure is about
 DARK, MIDDLE, LIGHT, PALE = "0.25", "0.50", "0.75", "0.90"
 _BARS = ((DARK, ""), (LIGHT, "///"), ("white", "..."), (MIDDLE, "xxx"))
@@ -50,11 +42,6 @@ def line(index: int) -> dict:
     """Give keyword arguments for line number `index`: `ax.plot(x, y, **line(0))`."""
     tone, dashes, marker = _LINES[index % len(_LINES)]
     return {"color": tone, "linestyle": dashes, "marker": marker, "markersize": 4, "linewidth": 1.5}
-
-
-def legend_below(fig: Figure, columns: int) -> None:
-    """Add one legend for the whole figure, under it."""
-    fig.legend(loc="outside lower center", ncols=columns)
 
 
 def png(fig: Figure) -> bytes:

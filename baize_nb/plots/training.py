@@ -78,7 +78,7 @@ def padding(lengths: list[int], to: int):
     ax.bar(places, sorted(lengths, reverse=True), 1, label="tokens of the dialogue", color=style.DARK)
     ax.set(xlim=(0.5, len(lengths) + 0.5), ylim=(0, to * 1.02))
     ax.set(title=f"Padded to {to} tokens", xlabel="dialogue, longest first", ylabel="tokens")
-    style.legend_below(fig, 2)
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
@@ -116,7 +116,7 @@ def loss_curve(history: list, heldout: list):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.margins(x=0.09, y=0.15)
     ax.set(title="Loss while training", xlabel="optimizer step", ylabel="nats per learned token")
-    style.legend_below(fig, 2)
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 

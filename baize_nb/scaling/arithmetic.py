@@ -41,8 +41,6 @@ class Endpoint(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What `dialogues` take at one endpoint."""
-
     endpoint: str
     dialogues: int
     requests: float

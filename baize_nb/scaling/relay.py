@@ -22,7 +22,6 @@ class Relay:
 
     @property
     def asked(self) -> int:
-        """How many requests arrived."""
         return len(self._seen)
 
     @property
@@ -66,11 +65,8 @@ def counting(url: str):
         def log_message(self, *_):
             """Print nothing."""
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_):
-            """Print nothing: who breaks off in mid-request was killed."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # print nothing: who breaks off in mid-request was killed
     relay = Relay(f"http://127.0.0.1:{server.server_port}/v1")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -32,8 +32,6 @@ class Browser(Shown):
     findings : `{rule: {dialogue id: what it saw}}`, from `corpus.findings`: gives a filter by rule, and shows above
                each dialogue what the rules saw in it.
     notes    : `{dialogue id: text}` to show above a dialogue as well.
-
-    Tab reaches every part; on the slider, arrow keys step, Page Up and Down leap, Home and End go to the ends.
     """
 
     def __init__(self, dialogues, findings: dict | None = None, notes: dict | None = None):

@@ -103,8 +103,7 @@ class ReplyWidget(Shown):
         self.status.value = html.status(words)
 
     def _give_back(self, question):
-        # before what was typed there meanwhile
-        self.text.value = f"{question}\n{self.text.value}".strip()
+        self.text.value = f"{question}\n{self.text.value}".strip()  # before what was typed there meanwhile
 
     def _tell(self, error):
         """Show an error in the status line. One of ours is a sentence; of another one the kind matters too."""
@@ -153,10 +152,8 @@ class ChatWidget(ReplyWidget):
     """Chat with one or several models; show it by making it the last line of a cell.
 
     sessions : a session of chat.py, or `{name: session}`; with more than one there is a model picker.
-    threaded : as in ReplyWidget.
 
-    Its parts can be driven from code, and all of it works by keyboard. The conversation lives in the kernel, and is
-    there again after a reload of the page.
+    All of it works by keyboard. The conversation lives in the kernel: it is there again after a reload of the page.
     """
 
     def __init__(self, sessions, threaded: bool | None = None):
@@ -182,7 +179,6 @@ class ChatWidget(ReplyWidget):
 
     @property
     def session(self):
-        """The session of the model that is picked."""
         return self.sessions[self.picker.value]
 
     def _control(self, name, label, least, most, step):
@@ -205,7 +201,6 @@ class ChatWidget(ReplyWidget):
             self._start()
 
     def _start(self, again=False):
-        """Start a reply; a question that can't be asked stays in its field."""
         session, question = self.session, self.text.value.strip()
         try:
             pieces = session.regenerate() if again else session.stream(question)
@@ -242,14 +237,12 @@ class ChatWidget(ReplyWidget):
         self.session.stop()
 
     def _on_clear(self):
-        """End a running reply, whoever asked for it, then forget the conversation."""
         with self._telling():
             self.session.clear()
             self.wait()
             self._refresh()
 
     def _on_export(self):
-        """Save the conversation under a name that is still free, and say where."""
         stem = re.sub(r"[^\w-]+", "-", self.picker.value).strip("-").lower() or "chat"
         with self._telling():
             paths = (common.runs() / "chats" / f"{stem}-{number}.jsonl" for number in itertools.count(1))

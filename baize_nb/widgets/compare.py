@@ -45,7 +45,6 @@ class Votes:
 
 
 def _checked(vote):
-    """A line of the file, if it is a vote."""
     if vote["choice"] not in CHOICES or not all(isinstance(vote[side], str) for side in SIDES):
         raise ValueError("its choice or its models are missing")
     return vote
@@ -57,9 +56,6 @@ class CompareWidget(ReplyWidget):
     sessions : `{name: session}`, two or more; of more than two, two are drawn for each question. They must be new:
                each question begins a new conversation in both.
     path     : JSONL file that every vote is appended to and that earlier votes are counted from.
-    threaded : as in ReplyWidget.
-
-    `votes.cast` holds the votes.
     """
 
     def __init__(self, sessions: dict, path: Path | str, threaded: bool | None = None):
