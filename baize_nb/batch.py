@@ -9,23 +9,12 @@ from pathlib import Path
 
 from openai.types.chat import ChatCompletion
 
-from . import common
+from . import common, selfchat
 from .answers import Tokens, read_completion
 from .client import random_seed, worst_case
 from .common import CourseError, Journal
 from .faults import Faulty, describe
-from .selfchat import (
-    Report,
-    Settings,
-    dialogue_record,
-    failure_record,
-    failures_path,
-    once_each,
-    read_transcript,
-    settings_record,
-    too_long,
-    transcript_messages,
-)
+from .selfchat import Report, Settings
 from .teacher import Teacher
 
 URL = "/v1/chat/completions"
@@ -36,7 +25,7 @@ _NO_RESULT = "no result in these files: the batch is not finished, or has expire
 
 def _body(seed, teacher, settings):
     """The request of one seed, the very one that `collect` would send."""
-    messages, max_tokens = transcript_messages(seed, settings)
+    messages, max_tokens = selfchat.transcript_messages(seed, settings)
     body = {"messages": messages, "max_tokens": max_tokens} | teacher.sampling | {"seed": random_seed(seed.id, 1)}
     return {"model": teacher.model} | teacher.adapted("chat", body)
 
@@ -49,7 +38,7 @@ def to_batch(
     Called again it leaves the files as they are. Seeds that are too long for `collect` are left out.
     """
     settings, folder = settings or Settings(), Path(folder)
-    seeds = [seed for seed in once_each(seeds).values() if not too_long(seed)]
+    seeds = [seed for seed in selfchat.once_each(seeds).values() if not selfchat.too_long(seed)]
     if not seeds:
         raise CourseError("There are no seeds to write requests for. Load or sample some first.")
     parts, size = [[]], 0
@@ -57,9 +46,8 @@ def to_batch(
         record = {"custom_id": seed.id, "method": "POST", "url": URL, "body": _body(seed, teacher, settings)}
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         if len(line) > MAX_BYTES:
-            raise CourseError(
-                f"The request for seed {seed.id!r} has {len(line):,} bytes, a file may have {MAX_BYTES:,}."
-            )
+            fault = f"The request for seed {seed.id!r} has {len(line):,} bytes"
+            raise CourseError(f"{fault}, a file may have {MAX_BYTES:,}.")
         if len(parts[-1]) == max_lines or size + len(line) > MAX_BYTES:
             parts.append([])
             size = 0
@@ -68,20 +56,15 @@ def to_batch(
     files = {folder / f"requests-{n:05d}.jsonl": b"".join(part) for n, part in enumerate(parts, 1)}
     others = set(folder.glob("requests-*.jsonl")) - set(files)
     if others or any(path.exists() and path.read_bytes() != content for path, content in files.items()):
-        raise CourseError(  # they may have been uploaded: they are never replaced
-            f"{common.show(folder)} already holds request files that were made from other seeds or settings. "
-            "Name another folder. If none of them was uploaded, you can delete them instead."
-        )
+        # They may have been uploaded: they are never replaced.
+        fault = f"{common.show(folder)} already holds request files that were made from other seeds or settings."
+        raise CourseError(f"{fault} Name another folder. If none of them was uploaded, you can delete them instead.")
     for path, content in files.items():
         if not path.exists():
             common.write_text(path, content.decode())
-    common.write_manifest(
-        folder,
-        made_by="notebooks/02_self_chat.ipynb",
-        settings=settings_record(STRATEGY, teacher, settings),
-        requests=len(seeds),
-        files={path.name: common.sha256(path) for path in files},
-    )
+    facts = {"settings": selfchat.settings_record(STRATEGY, teacher, settings), "requests": len(seeds)}
+    facts["files"] = {path.name: common.sha256(path) for path in files}
+    common.write_manifest(folder, "notebooks/02_self_chat.ipynb", **facts)
     return list(files)
 
 
@@ -92,10 +75,10 @@ def from_batch(results, seeds: list, teacher: Teacher, path: str | Path, setting
     Each seed ends as a line of the corpus or of `failed.jsonl` beside it, which `retry_failed` takes up again. A line
     that can't be read is named. Of two results for one seed a good one is taken.
     """
-    settings, path, seeds = settings or Settings(), Path(path), once_each(seeds)
-    shaped_by = settings_record(STRATEGY, teacher, settings)
-    reasons = {seed.id: (too_long(seed) or _NO_RESULT, None) for seed in seeds.values()}
-    with Journal(path, shaped_by) as corpus, Journal(failures_path(path)) as failures:
+    settings, path, seeds = settings or Settings(), Path(path), selfchat.once_each(seeds)
+    shaped_by = selfchat.settings_record(STRATEGY, teacher, settings)
+    reasons = {seed.id: (selfchat.too_long(seed) or _NO_RESULT, None) for seed in seeds.values()}
+    with Journal(path, shaped_by) as corpus, Journal(selfchat.failures_path(path)) as failures:
         done = corpus.ids()
         report = Report(path, kept=len(done))
         report.write_manifest(shaped_by)
@@ -105,9 +88,10 @@ def from_batch(results, seeds: list, teacher: Teacher, path: str | Path, setting
             elif id not in done:
                 text, end, usage = read_result(result, worst_case(_body(seeds[id], teacher, settings)))
                 if text is not None:
-                    messages, end = read_transcript(text, end, settings)
+                    messages, end = selfchat.read_transcript(text, end, settings)
                     if messages:
-                        corpus.append(dialogue_record(seeds[id], STRATEGY, teacher.model, messages, usage, end))
+                        made = selfchat.dialogue_record(seeds[id], STRATEGY, teacher.model, messages, usage, end)
+                        corpus.append(made)
                         done.add(id)
                         report.count("made", usage)
                         continue
@@ -118,14 +102,13 @@ def from_batch(results, seeds: list, teacher: Teacher, path: str | Path, setting
         for id, (reason, usage) in reasons.items():
             if id not in done and (id, reason) not in known:
                 usage = usage or {"prompt_tokens": 0, "completion_tokens": 0, "requests": 0}
-                failures.append(failure_record(seeds[id], reason, usage))
+                failures.append(selfchat.failure_record(seeds[id], reason, usage))
                 report.count("failed", usage)
         report.write_manifest(shaped_by)
     return report
 
 
 def _results(paths):
-    """(id, result) of each line; those that can't be read are named."""
     for path in map(Path, paths):
         if not path.is_file():
             raise CourseError(f"There is no {common.show(path)}. Download the batch's files first.")

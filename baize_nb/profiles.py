@@ -43,9 +43,7 @@ class Profile:
     max_length: int = 512  # tokens per dialogue
     warmup_steps: int = 2
     eval_steps: int = 5  # optimizer steps between two looks at the held-out loss
-    dtype: str = (
-        "auto"  # of the frozen base: "float32", "bfloat16", "float16", "int8", "int4"; "auto": as training tries
-    )
+    dtype: str = "auto"  # of the frozen base: float32, bfloat16, float16, int8 or int4; "auto": as training tries
     loss_on: str = "assistant"  # its words and stops; "all": every token, human turns and markers too, as in Baize
     # 05 chat
     reply_tokens: int = 96

@@ -26,8 +26,7 @@ def json_records(text: str, known: Callable, line: int = 1) -> Iterator[Record]:
 
     known : tells whether a value is a record: what is none may hold some. line : the number of the first line.
     """
-    at = 0
-    open_list = False
+    at, open_list = 0, False
     while True:
         start = _BETWEEN.match(text, at).end()
         line += text.count("\n", at, start)

@@ -18,8 +18,7 @@ from .common import CourseError
 from .records import json_records, table
 
 BUNDLED = ("quora", "stackoverflow", "medquad", "alpaca")
-# Where a text is looked for, in order.
-COLUMNS = ("text", "question", "title", "instruction", "anchor", "sentence1", "question1")
+COLUMNS = ("text", "question", "title", "instruction", "anchor", "sentence1", "question1")  # tried in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +130,7 @@ def read(path: str | Path) -> list[Seed]:
 
 
 def _seed(where, row, column, given, default):
-    """The seed of a row, None where it has no text. given, default: {"source", "license"} of the caller, of the file.
-
-    row : {column: value}, or a text that says what is wrong with it.
-    """
+    """The seed of a row, None where it has no text. given, default: {"source", "license"} of the caller, the file."""
     if isinstance(row, str):
         raise CourseError(f"{where}: {row}")
     row = {str(k).strip().lower(): v for k, v in row.items()}
@@ -160,7 +156,6 @@ def _seed(where, row, column, given, default):
 
 
 def _fold(text):
-    """What two texts have in common that count as the same."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
@@ -171,7 +166,6 @@ def _words(value):
 
 
 def _find_column(where, columns, column):
-    """The name, in lower case, of the column that holds the text: `column`, else the first of COLUMNS there is."""
     for candidate in [column.strip().lower()] if column else COLUMNS:
         if candidate in columns:
             return candidate
@@ -268,7 +262,6 @@ _BROKEN_XML = (ElementTree.ParseError, OSError, ValueError, LookupError)  # the 
 
 
 def _broken(where, error):
-    """The row that stands for XML which can't be read further."""
     line = getattr(error, "position", (1,))[0]
     return f"{where}:{line}", f"broken XML ({error}). What stands before is read; fetch the file again for the rest."
 

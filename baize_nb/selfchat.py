@@ -80,7 +80,6 @@ class Settings:
 async def make_dialogue(asker, seed, settings, strategy):
     """Return (messages, end): one dialogue about a seed, and why it ended; no messages where nothing whole came.
 
-    It depends on nothing but its arguments and the answers, so a dialogue that was cut off goes on where it stopped.
     end : "max_turns", "empty" (no answer), "length" (no whole sentence within the limit), "thoughts" (none beside
     them), "context" (the chat outgrew what the endpoint reads), "content_filter", "refusal: …"; see `next_question`.
     """

@@ -27,13 +27,11 @@ OPENAI_MODEL = "gpt-6-luna"
 THOUGHTS = 1024  # tokens of room for the thoughts of a model that thinks before it answers
 _THINKERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d))(?!.*chat)")  # at OpenAI
 _NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|moderation|rerank|image|audio|ocr|guard|bge-|clip", re.IGNORECASE)
-# What an endpoint may call a parameter that it refuses.
-_CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_CALLED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}  # by some endpoints
 
 # Small models fall into loops; a light frequency penalty keeps them out.
 EMBEDDED_SAMPLING = {"temperature": 0.7, "top_p": 0.9, "frequency_penalty": 0.4}
-# The paper samples its chat model at temperature 1, top-p 0.95 (arXiv 2304.01196).
-SAMPLING = {"temperature": 1.0, "top_p": 0.95}
+SAMPLING = {"temperature": 1.0, "top_p": 0.95}  # the paper's, for its chat model (arXiv 2304.01196)
 
 
 @dataclass
@@ -161,10 +159,8 @@ def _key():
     """The key in the environment, or None. Raises CourseError, without naming it, for one that no header can hold."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise CourseError(
-            "OPENAI_API_KEY holds a character that no key has, such as a typographic quote or a line break. "
-            "Copy the key once more from the provider's page."
-        )
+        fault = "OPENAI_API_KEY holds a character that no key has, such as a typographic quote or a line break."
+        raise CourseError(f"{fault} Copy the key once more from the provider's page.")
     return key or None
 
 
@@ -216,7 +212,6 @@ def from_env(slots: int = 16) -> Teacher:
 
 
 def _gguf(source):
-    """Path of a GGUF file; one at the hub, "hub:owner/name/file.gguf", is fetched."""
     if source.startswith("hub:") and source.count("/") >= 2:
         from huggingface_hub import hf_hub_download
 
@@ -228,14 +223,11 @@ def _gguf(source):
             raise CourseError(f"Could not fetch {source}: {fault} Check its name and the network.") from error
     path = Path(source).expanduser()
     if path.suffix != ".gguf" or not path.is_file():
-        raise CourseError(
-            f"BAIZE_TEACHER is {source!r}, and that is no GGUF file. Name one, or hub:owner/name/file.gguf. A model in "
-            "transformers form needs a server: start `transformers serve` or vLLM, and set BAIZE_TEACHER_URL."
-        )
+        server = "start `transformers serve` or vLLM, and set BAIZE_TEACHER_URL."
+        remedy = f"Name one, or hub:owner/name/file.gguf. A model in transformers form needs a server: {server}"
+        raise CourseError(f"BAIZE_TEACHER is {source!r}, and that is no GGUF file. {remedy}")
     return path
 
-
-# ---- the embedded engine: llama.cpp as a child process ----
 
 # OpenMP's threads spin while they wait for each other. Beside any other busy program (a browser, a second notebook)
 # inference becomes many times slower so; a short spin costs nothing when alone. Read by GNU's OpenMP only.
@@ -247,20 +239,12 @@ class Engine:
     """A running llama.cpp server. `url` is its OpenAI-compatible base address; `close()` ends it, once or twice."""
 
     def __init__(self, gguf, name, slots=8, context=2048):
-        """Serve a file under a name; wait until it answers.
-
-        slots : requests answered at the same time. context : tokens per slot, prompt and reply together.
-        """
+        """Wait until it answers. context : tokens per slot, prompt and reply together."""
         settings = {"gguf": str(gguf), "name": name, "slots": slots, "context": slots * context}
         log = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child)
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as t; t._serve()", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=WAITING | os.environ,
-        )
+        command = [sys.executable, "-c", f"import {__name__} as t; t._serve()", json.dumps(settings)]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        process = subprocess.Popen(command, text=True, env=WAITING | os.environ, **streams)
 
         def end():
             process.kill()
@@ -280,10 +264,8 @@ class Engine:
             log.seek(0)
             tail = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             self.close()
-            raise CourseError(
-                f"The embedded engine did not start: {tail[-1]} "
-                "Close other programs if memory is short, and run the cell again."
-            )
+            remedy = "Close other programs if memory is short, and run the cell again."
+            raise CourseError(f"The embedded engine did not start: {tail[-1]} {remedy}")
         self.url = address[0] + "/v1"
 
 

@@ -121,8 +121,6 @@ UNASKED = "an assistant turn follows no human turn"
 
 
 class Parsed(NamedTuple):
-    """What a parser found."""
-
     messages: list  # of whole exchanges, user first
     kept: int  # exchanges: half as many
     reason: str  # what is wrong, "" where every exchange was kept
@@ -170,7 +168,6 @@ def parse(text: str) -> Parsed:
 
 
 def _turns(text, marks):
-    """Turns between role markers, matches with a group `human`."""
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         Turn("user" if m["human"] else "assistant", text[m.end() : end].strip(), text[m.start() : end].strip())

@@ -26,24 +26,12 @@ def write_corpus_card(dialogues: Sequence[Dialogue], path, notes: Sequence[str] 
         raise CourseError(f"There are no dialogues in {common.show(path)} to describe. Write the corpus first.")
 
     def listed(field, source=None):
-        """The different values of a field, the commonest first."""
         values = [getattr(d, field) for d in dialogues if source in (None, d.source)]
         return ", ".join(_plain(value) for value, _ in Counter(filter(None, values)).most_common())
 
-    return _write(
-        path.with_suffix(".card.md"),
-        "corpus.md",
-        {"tags": ["synthetic", "self-chat"]},
-        plain=_plain,
-        listed=listed,
-        common=common,
-        corpus=corpus,
-        dialogues=dialogues,
-        path=path,
-        facts=_facts,
-        table=corpus.rule_table(dialogues),
-        notes=notes,
-    )
+    about = {"dialogues": dialogues, "path": path, "listed": listed, "plain": _plain, "common": common}
+    about |= {"corpus": corpus, "table": corpus.rule_table(dialogues), "notes": notes}
+    return _write(path.with_suffix(".card.md"), "corpus.md", {"tags": ["synthetic", "self-chat"]}, **about)
 
 
 def write_model_card(artifact, adapter, corpus_path=None) -> Path:
@@ -73,30 +61,20 @@ def write_model_card(artifact, adapter, corpus_path=None) -> Path:
     size = "several files"
     if file.is_file():
         size = f"{file.stat().st_size:,} bytes · SHA-256 `{common.sha256(file)}`"
-    return _write(
-        artifact.with_name(artifact.name + ".card.md"),
-        "model.md",
-        {"tags": ["baize", "lora"], "pipeline_tag": "text-generation"},
-        facts=_facts,
-        transcript=transcript,
-        artifact=artifact,
-        size=size,
-        base=models.NAME if embedded else trained.get("base"),
-        embedded=embedded,
-        made=made,
-        data=data,
-        data_note=note,
-        settings=trained.get("settings") or {},
-        run={name: run.get(name) for name in ("loss_before", "loss_after", "dtype", "steps", "tokens", "seconds")},
-    )
+    kept = ("loss_before", "loss_after", "dtype", "steps", "tokens", "seconds")
+    about = {"artifact": artifact, "size": size, "embedded": embedded, "made": made, "transcript": transcript}
+    about |= {"base": models.NAME if embedded else trained.get("base"), "data": data, "data_note": note}
+    about |= {"settings": trained.get("settings") or {}, "run": {name: run.get(name) for name in kept}}
+    tags = {"tags": ["baize", "lora"], "pipeline_tag": "text-generation"}
+    return _write(artifact.with_name(artifact.name + ".card.md"), "model.md", tags, **about)
 
 
-def _write(card, template, tags, **facts):
+def _write(card, template, tags, **about):
     """Fill a template; write it with one empty line where its conditions leave several."""
     from huggingface_hub import CardData, RepoCard
 
     template = Path(__file__).with_name(template)
-    text = RepoCard.from_template(CardData(**tags), template_path=str(template), **facts).content
+    text = RepoCard.from_template(CardData(**tags), template_path=str(template), facts=_facts, **about).content
     common.write_text(card, re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n")
     return card
 
@@ -116,7 +94,6 @@ def _facts(facts):
 
 
 def _said(value):
-    """A value in one line."""
     if isinstance(value, dict):
         return "(" + "; ".join(f"{name} {_said(inner)}" for name, inner in value.items()) + ")"
     if isinstance(value, list | tuple):

@@ -8,16 +8,5 @@ from .cleaning import write_removed as write_removed
 from .dialogues import Dialogue, load, read, write, write_parquet, write_sharegpt
 from .dialogues import Stream as stream
 from .splitting import heldout_positions, leakage, prompt_overlap, split
-from .statistics import (
-    PAPER,
-    Measures,
-    beside_paper,
-    by_turn,
-    distinct,
-    ends,
-    heaps,
-    message_words,
-    rule_table,
-    stats,
-)
+from .statistics import PAPER, Measures, beside_paper, by_turn, distinct, ends, heaps, message_words, rule_table, stats
 from .statistics import measure as measure

@@ -352,12 +352,7 @@ def connected(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     return {i: find(i) for i in list(root)}
 
 
-# ---- rules and copies put to work
-
-
 class Removed(NamedTuple):
-    """A dialogue that `clean` set aside: which rule, and what it saw."""
-
     dialogue: Dialogue
     rule: str
     why: str

@@ -23,8 +23,7 @@ class Dialogue:
     """One self-chat: what was asked, who talked, and what it cost. One line of corpus.jsonl.
 
     id       : the seed's id; one dialogue per seed, so it is the dialogue's id too.
-    seed     : the seed's text. source, license : the seed's.
-    strategy : how the self-chat was made. model : who talked.
+    source   : the seed's, and so is the license. strategy : how the self-chat was made.
     messages : [{"role": "user"|"assistant", "content": str}], roles alternating, user first, assistant last; "trimmed":
                True in an answer that was cut back to its last whole sentence.
     usage    : {"prompt_tokens", "completion_tokens", "requests", …}, tokens of the teacher.
@@ -365,14 +364,10 @@ def _encodable(dialogue):
         if not "\udc80" <= half <= "\udcff":
             raise ValueError(f"not text: {half!a} is half a character") from error
         byte = half.encode(errors="surrogateescape")  # as `_records` lets it pass
-        raise ValueError(
-            f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}. Save the file as UTF-8, "
-            'or say what it is: load(path, encoding="cp1252")'
-        ) from error
+        remedy = 'Save the file as UTF-8, or say what it is: load(path, encoding="cp1252")'
+        fault = f"not UTF-8: a byte {byte!r}, in cp1252 {byte.decode('cp1252', 'replace')!r}"
+        raise ValueError(f"{fault}. {remedy}") from error
     return dialogue
-
-
-# ---- files of them
 
 
 @dataclass
@@ -470,10 +465,7 @@ def _printable(text):
 
 
 def _records(path, encoding, columns):
-    """A `Record` for everything in a file, in order.
-
-    Bytes that are not UTF-8 come as lone surrogates, so that a fault costs one record and not the file.
-    """
+    """A `Record` for everything in a file. Bytes that are not UTF-8 are lone surrogates: a fault costs one record."""
     try:
         with path.open("rb") as file:
             opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
@@ -517,10 +509,9 @@ def _text_records(file, path, columns):
             reason = row if isinstance(row, str) else "more fields than the header has" * any(row[len(names) :])
             yield Record(line, dict(zip(names, row, strict=False)), reason, row)
     else:
-        raise CourseError(
-            f"{common.show(path)}: neither JSON nor CSV nor parquet, not a list of dialogues. Save it as a JSON "
-            "list, as one dialogue a line, or as parquet; or name columns: load(path, user=…, assistant=…)."
-        )
+        fault = f"{common.show(path)}: neither JSON nor CSV nor parquet, not a list of dialogues."
+        remedy = "Save it as a JSON list, as one dialogue a line, or as parquet"
+        raise CourseError(f"{fault} {remedy}; or name columns: load(path, user=…, assistant=…).")
 
 
 def _rows(path):

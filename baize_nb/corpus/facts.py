@@ -50,11 +50,8 @@ def support(claim: str, reference: str) -> float:
 
 
 def unsupported_numbers(claim: str, reference: str) -> list[str]:
-    """List numbers of `claim` that do not stand in `reference`, each once; those that count a list aside.
-
-    1,000 and 1000 are one number.
-    """
-    claim, reference = (re.sub(r"(?<=\d),(?=\d{3}\b)", "", text) for text in (claim, reference))
+    """List numbers of `claim` that do not stand in `reference`, each once; those that count a list aside."""
+    claim, reference = (re.sub(r"(?<=\d),(?=\d{3}\b)", "", text) for text in (claim, reference))  # 1,000 is 1000
     claim = re.sub(r"^\s*\d+[.)]\s", "", claim, flags=re.MULTILINE)
     said, known = (re.findall(r"\d+(?:[.,]\d+)*", text) for text in (claim, reference))
     return [number for number in dict.fromkeys(said) if number not in known]

@@ -63,10 +63,9 @@ def heldout_positions(
     for i, root in connected(pairs).items():
         groups[root].append(i)
     if not 1 <= heldout < len(keys) or len(groups) < 2:
-        raise CourseError(
-            f"Cannot keep {heldout} of {len(keys)} dialogues ({len(groups)} different seeds) away and still train "
-            "on the rest. Ask for fewer, or collect more dialogues in notebook 02."
-        )
+        fault = f"Cannot keep {heldout} of {len(keys)} dialogues ({len(groups)} different seeds) away"
+        remedy = "Ask for fewer, or collect more dialogues in notebook 02."
+        raise CourseError(f"{fault} and still train on the rest. {remedy}")
 
     def rank(group):
         # By a hash, not a shuffle: the choice hangs on the seeds themselves and on nothing else.
@@ -140,9 +139,8 @@ def leakage(train: Iterable[Dialogue], heldout: Iterable[Dialogue], near: float 
 
     seeds = nearest(seed_key, NEAR_SEEDS)
     same = [found for found in seeds if found[2] == 1]
-    return Leakage(
-        len(train), len(heldout), same, [found for found in seeds if found not in same], nearest(whole_text, near)
-    )
+    alike = [found for found in seeds if found not in same]
+    return Leakage(len(train), len(heldout), same, alike, nearest(whole_text, near))
 
 
 def prompt_overlap(dialogues: Iterable[Dialogue], prompts: list[str], n: int = 8) -> dict[int, tuple]:

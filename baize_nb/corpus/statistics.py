@@ -46,8 +46,7 @@ class Measures:
 def measure(dialogues: Iterable[Dialogue], tokenizer=None) -> Measures:
     """Count everything in one pass; memory grows with the vocabulary only.
 
-    tokenizer : of transformers, of the model to be trained; None counts no tokens. Those of the messages alone are
-                counted, without markers and special tokens.
+    tokenizer : of transformers; None counts no tokens. Those of markers and special tokens are not counted.
     """
     dialogues, found = iter(dialogues), Measures(tokenizer is not None)
     vocabulary, total, next_point = set(), 0, 100
@@ -56,12 +55,9 @@ def measure(dialogues: Iterable[Dialogue], tokenizer=None) -> Measures:
         texts = [message["content"] for dialogue in batch for message in dialogue.messages]
         tokens = iter(count_tokens(texts, tokenizer, known) if tokenizer else [0] * len(texts))
         for dialogue in batch:
-            found.dialogues[dialogue.source].update(
-                dialogues=1,
-                turns=dialogue.turns,
-                trimmed=dialogue.usage.get("trimmed", 0),
-                limited=dialogue.end.startswith(("max_turns", "length")),
-            )
+            trimmed, limited = dialogue.usage.get("trimmed", 0), dialogue.end.startswith(("max_turns", "length"))
+            sums = found.dialogues[dialogue.source]
+            sums.update(dialogues=1, turns=dialogue.turns, trimmed=trimmed, limited=limited)
             for i, message in enumerate(dialogue.messages):
                 content, said = message["content"], words(message["content"])
                 key = (dialogue.source, dialogue.turns, i // 2 + 1, message["role"])
@@ -188,21 +184,15 @@ def heaps(measured: Measures) -> tuple[float, float]:
     return math.exp(line.intercept), line.slope
 
 
-def _kind(source):
-    """The paper's name of a source of ours ("medquad-style" → "MedQuAD"), or ""."""
-    for kind in PAPER:
-        if source.lower().startswith(kind.lower()):
-            return kind
-    return ""
-
-
 def beside_paper(table: "pd.DataFrame") -> "pd.DataFrame":
     """Put the paper's first-version figures for the same kind of source beside those of `stats`."""
     import pandas as pd
 
     columns = ["paper dialogues", "paper turns", "paper length"]
     paper = pd.DataFrame.from_dict(PAPER, orient="index", columns=columns).astype({"paper dialogues": "Int64"})
-    ours = table[["dialogues", "turns", "words"]].assign(paper=[_kind(source) for source in table.index])
+    # "medquad-style" is beside "MedQuAD".
+    kinds = [next((kind for kind in PAPER if source.lower().startswith(kind.lower())), "") for source in table.index]
+    ours = table[["dialogues", "turns", "words"]].assign(paper=kinds)
     return ours.join(paper, on="paper").drop(columns="paper")
 
 
