@@ -246,6 +246,8 @@ class Journal:
     def __init__(self, path, settings=None):
         self.path = Path(path)
         self.settings = settings or {}
+        self._written = self._synced = 0  # records
+        self._syncing = asyncio.Lock()
 
     def __enter__(self):
         from filelock import FileLock, Timeout  # here: the doctor imports this module where packages are missing
@@ -301,10 +303,16 @@ class Journal:
             os.truncate(self.path, size)
             remedy = "Everything before is kept: free some space, run the cell again, and it goes on from here."
             raise CourseError(f"Could not write {show(self.path)} ({error.strerror}). {remedy}") from error
+        self._written += 1
 
     async def durable(self):
-        """Return when all that is written is on the disk; others work meanwhile."""
-        await asyncio.to_thread(os.fsync, self._file.fileno())
+        """Return when all that is written is on the disk. One sync, in a thread, serves everybody who waits."""
+        mine = self._written
+        async with self._syncing:
+            if self._synced < mine:
+                written = self._written
+                await asyncio.to_thread(os.fsync, self._file.fileno())
+                self._synced = written
 
     def _check_settings(self):
         begun = self.path.is_file() and self.path.stat().st_size > 0
